@@ -1,0 +1,165 @@
+## Lamina, a thin type-1 hypervisor. What can be asked for:
+##
+##   make run         boot CONFIG in QEMU, with the keyboard    make test       everything that shows it right
+##   make check       say what is wrong with CONFIG             make bench      count instructions (bench-boot, bench-exits)
+##   make qemu-cmd    print run's command                       make gdb        run, stopped, with gdb attached
+##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
+##   make tags        for editors                               make clean      (distclean: downloads too)
+##
+##   CONFIG=configs/x.dts  ARCH=arm64  CPU=cortex-a76|cortex-a72|neoverse-n1|max|...  SMP=2  MEM=1024  TIMEOUT=seconds
+##   BATCH=1 no keyboard   OUT=dir logs and summary   ICOUNT=1 repeatable   LOG=error|warn|info|debug   V=1 show commands
+##   ONLY=regex of names of tests
+#
+# build/ARCH/         Lamina            build/host/       parser, tests and fuzzers for this machine
+# build/guest/ARCH/   guests            build/debian/     what was downloaded
+# Setup is a file like any other (build/setup.host, build/debian/setup.arm64): made once, by apt alone.
+
+ARCH = arm64
+CONFIG = configs/two-linux.dts
+CROSS_arm64 = aarch64-linux-gnu-
+CROSS = $(CROSS_$(ARCH))
+
+B = build/$(ARCH)
+G = build/guest/$(ARCH)
+H = build/host
+DEBIAN = build/debian
+Q = $(if $(V),,@)
+say = $(if $(V),,@printf '  %-8s %s\n' $(1) $@)
+
+WARN = -Wall -Wextra -Werror
+DEPS = -MMD -MP
+CFLAGS_arm64 = -mgeneral-regs-only -march=armv8-a -mno-outline-atomics -mstrict-align
+CFLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fno-plt -fno-omit-frame-pointer \
+	$(CFLAGS_$(ARCH)) $(WARN) -Iinclude -Iarch/$(ARCH) -isystem $(DEBIAN)/root/usr/include
+LDFLAGS = -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noexecstack,--build-id=none,--no-warn-rwx-segments
+LIBS = $(DEBIAN)/root/usr/lib/aarch64-linux-gnu/libfdt.a -lgcc
+
+HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
+OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
+
+# What the host compiles of arm64: logic alone, no assembly.
+PURE = $(wildcard $(PURE_NAMES:%=arch/arm64/%.c))
+PURE_NAMES = boot_tree guest_fdt image s2_armv8 vgic vgic_bank vgic_dist vgic_lr vgic_redist vid
+CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
+HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64
+FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))
+FUZZ_SECONDS = 20
+
+RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
+	$(LOG:%=--log %) $(BATCH:%=--batch)
+READY = $(B)/lamina.bin $(H)/check guests
+
+all: $(READY)
+
+run: $(READY)
+	$(Q)$(call RUN,run) $(OUT:%=--out %) $(TIMEOUT:%=--timeout %) $(CONFIG)
+
+qemu-cmd: $(READY)
+	$(Q)$(call RUN,qemu-cmd) $(CONFIG)
+
+gdb: $(READY)
+	$(Q)$(call RUN,gdb) $(CONFIG)
+
+check: $(H)/check | build/setup.host
+	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
+
+test: $(READY) $(H)/unit/all $(H)/race/all $(FUZZ)
+	$(Q)tests/run --arch $(ARCH) --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
+
+bench: bench-boot bench-exits
+bench-boot bench-exits: bench-%: $(READY)
+	$(Q)tools/lamina bench --arch $(ARCH) $*
+
+# Lamina. The first link's symbols become the table that backtraces are read with; it lies behind the
+# code, so the second link moves none of them: that is checked.
+$(B)/%.o: %.c Makefile | $(DEBIAN)/setup.$(ARCH) build/setup.host
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CROSS)gcc $(CFLAGS) $(DEPS) -c -o $@ $<
+$(B)/%.o: %.S Makefile | $(DEBIAN)/setup.$(ARCH) build/setup.host
+	$(call say,AS)
+	$(Q)mkdir -p $(@D) && $(CROSS)gcc $(CFLAGS) $(DEPS) -c -o $@ $<
+$(B)/symbols.o: $(B)/symbols.S
+	$(Q)$(CROSS)gcc -c -o $@ $<
+$(B)/symbols.S: $(B)/first.elf tools/symbols
+	$(Q)$(CROSS)nm -n $< | tools/symbols >$@
+$(B)/first.elf: $(OBJS) arch/$(ARCH)/link.ld
+	$(call say,LD)
+	$(Q)$(CROSS)gcc $(LDFLAGS) -T arch/$(ARCH)/link.ld -o $@ $(OBJS) $(LIBS)
+$(B)/lamina.elf: $(B)/first.elf $(B)/symbols.o
+	$(call say,LD)
+	$(Q)$(CROSS)gcc $(LDFLAGS) -T arch/$(ARCH)/link.ld -o $@ $(OBJS) $(B)/symbols.o $(LIBS)
+	$(Q)$(CROSS)nm -n $@ | tools/symbols | cmp - $(B)/symbols.S || { rm -f $@; exit 1; }
+$(B)/lamina.bin: $(B)/lamina.elf
+	$(Q)$(CROSS)objcopy -O binary $< $@
+
+# Guests: Debian's kernel with a ramdisk of ours, and the small ones.
+guests: $(G)/vmlinuz $(G)/initramfs.cpio.gz
+-include guest/guest.mk
+$(G)/vmlinuz: $(DEBIAN)/setup.$(ARCH)
+	$(Q)mkdir -p $(@D) && cp $(DEBIAN)/root/boot/vmlinuz-* $@ && cp $(DEBIAN)/versions $(@D)/versions
+$(G)/ticks: guest/linux/ticks.c Makefile | build/setup.host
+	$(Q)mkdir -p $(@D) && $(CROSS)gcc -O2 $(WARN) -static -nostdlib -fno-stack-protector -s -Wl,--build-id=none,-z,max-page-size=4096 -o $@ $<
+$(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(DEBIAN)/setup.$(ARCH)
+	$(call say,CPIO)
+	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $(G)/ticks $@
+
+# Host: the same core, with sanitizers.
+$(H)/check: tools/check.c $(wildcard hyp/config*.c hyp/text*.c) arch/arm64/image.c Makefile | build/setup.host
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && gcc -std=gnu11 $(HOST_FLAGS) -fsanitize=address,undefined $(DEPS) -o $@ $(filter %.c,$^) -lfdt
+
+# One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
+SAN_unit = -fsanitize=address,undefined
+SAN_race = -fsanitize=thread
+SAN_fuzz = -fsanitize=address,undefined,fuzzer-no-link -w
+CC_unit = gcc
+CC_race = gcc
+CC_fuzz = clang
+core_objects = $(patsubst %,$(H)/$(1)/%.o,$(basename $(CORE)))
+define host_objects
+$(H)/$(1)/%.o: %.c Makefile | build/setup.host
+	$$(call say,CC)
+	$$(Q)mkdir -p $$(@D) && $(CC_$(1)) -std=gnu11 $$(HOST_FLAGS) $(SAN_$(1)) $$(DEPS) -c -o $$@ $$<
+$(H)/$(1)/%.o: %.cc Makefile | build/setup.host
+	$$(call say,CXX)
+	$$(Q)mkdir -p $$(@D) && g++ -std=c++17 $$(HOST_FLAGS) $(SAN_$(1)) $$(DEPS) -c -o $$@ $$<
+endef
+$(foreach kind,unit race fuzz,$(eval $(call host_objects,$(kind))))
+$(H)/unit/all: $(call core_objects,unit) $(patsubst %.cc,$(H)/unit/%.o,$(wildcard tests/unit/*.cc tests/model/*.cc))
+$(H)/race/all: $(call core_objects,race) $(patsubst %.cc,$(H)/race/%.o,$(wildcard tests/race/*.cc))
+$(H)/unit/all $(H)/race/all:
+	$(call say,LD)
+	$(Q)g++ $(SAN_$(notdir $(@D))) -o $@ $^ -lgmock -lgtest -lgtest_main -lfdt -pthread
+$(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(call core_objects,fuzz)
+	$(call say,LD)
+	$(Q)clang -fsanitize=fuzzer,address,undefined -o $@ $^ -lfdt -pthread
+
+# Setup.
+build/setup.host: tools/setup
+	$(Q)tools/setup host build
+$(DEBIAN)/setup.%: tools/setup | build/setup.host
+	$(Q)tools/setup $* $(DEBIAN)
+
+C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.c guest/*.h guest/linux/*.c tools/*.c \
+	tests/*/*.cc tests/*/*.c tests/*/*.h)
+format: | build/setup.host
+	$(Q)clang-format -i $(C_FILES)
+lint: | build/setup.host
+	$(Q)clang-format --dry-run -Werror $(C_FILES)
+	$(Q)cppcheck -q --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability -Iinclude -Iarch/$(ARCH) \
+		hyp arch/$(ARCH) tools/check.c
+	$(Q)tools/lint
+tags: | build/setup.host
+	$(Q)ctags $(HYP) $(wildcard include/*/*.h arch/$(ARCH)/*.h)
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+clean:
+	$(Q)rm -rf build/arm64 build/host build/guest build/config build/bench build/test
+distclean:
+	$(Q)rm -rf build
+
+.PHONY: all run qemu-cmd gdb check test bench bench-boot bench-exits guests format lint tags help clean distclean
+.DELETE_ON_ERROR:
+.SECONDARY:
+-include $(OBJS:.o=.d) $(wildcard $(H)/*.d $(H)/*/*/*.d $(H)/*/*/*/*.d $(G)/*.d)

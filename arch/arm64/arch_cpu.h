@@ -1,0 +1,16 @@
+/* What arm64 keeps for each physical CPU, inside struct cpu. */
+#ifndef ARCH_CPU_BLOCK_H
+#define ARCH_CPU_BLOCK_H
+
+#include "hyp/types.h"
+
+struct arch_cpu {
+	u64 stack_top;	    /* of this CPU's own stack */
+	u64 emergency_top;  /* of the stack that EL2 exceptions use: the other one may be what broke */
+	u64 redistributor;  /* address of this CPU's GICR frame */
+	u32 exceptions;	    /* EL2 exceptions taken here, and none is survived: see trap.c */
+	void (*on_trap)(void); /* set around an instruction that may not be there: gets control, never returns */
+	bool stopped;	    /* parked for good: see arch_cpu_stop_others() */
+};
+
+#endif

@@ -1,0 +1,184 @@
+/*
+ * Invalidation of stage-2 translations, and which format this machine has.
+ *
+ * TLBI ...IS reaches every CPU. An invalidation by IPA acts on the VMID in VTTBR_EL2, so it is set for
+ * the time; it forgets stage-2 translations only, and what stage 1 made of them goes with
+ * VMALLE1IS, once a batch (DDI 0487, D8.13.5).
+ */
+#include <arch/s2.h>
+
+#include "hyp/s2_ident.h"
+
+#include "s2_machine.h"
+#include "s2_armv8.h"
+#include "sysreg.h"
+
+#define VTTBR_VMID BITS(63, 48)
+#define TLBI_IPA_TTL BITS(47, 44)
+#define TLBI_IPA_TTL_4K 4 /* bits 3..2 say the granule, 1..0 the level */
+#define IPA_BITS_WANTED 40
+/* Beyond this many single invalidations a CPU without range TLBI forgets the whole VM. */
+#define TLBI_SINGLE_MAX 512
+
+static struct {
+	const struct s2_format *format;
+	struct s2_armv8_features features;
+	bool range_tlbi;
+	bool ttl;
+	unsigned ipa_bits;
+} machine;
+
+void s2_machine_init(void)
+{
+	static const u8 pa_bits[] = {32, 36, 40, 42, 44, 48, 52};
+	u64 mmfr0 = read_sysreg(id_aa64mmfr0_el1), mmfr1 = read_sysreg(id_aa64mmfr1_el1);
+	u64 mmfr2 = read_sysreg(SYS_ID_AA64MMFR2_EL1), isar0 = read_sysreg(id_aa64isar0_el1);
+	unsigned range = min_u64(field_get(mmfr0, ID_AA64MMFR0_PARANGE), ARRAY_COUNT(pa_bits) - 1);
+
+	machine.format =
+		field_get(mmfr2, ID_AA64MMFR2_FWB) ? &s2_armv8_4k_fwb : &s2_armv8_4k;
+	machine.features.pa_range = range;
+	machine.features.hardware_access = field_get(mmfr1, ID_AA64MMFR1_HAFDBS) >= 1;
+	machine.features.vmid16 = field_get(mmfr1, ID_AA64MMFR1_VMIDBITS) == 2;
+	machine.range_tlbi = field_get(isar0, ID_AA64ISAR0_TLB) >= 2;
+	machine.ttl = field_get(mmfr2, ID_AA64MMFR2_TTL) >= 1;
+	machine.ipa_bits = min_u64(IPA_BITS_WANTED, pa_bits[range]);
+}
+
+const struct s2_format *arch_s2_format(void)
+{
+	return machine.format;
+}
+
+unsigned arch_s2_ipa_bits(void)
+{
+	return machine.ipa_bits;
+}
+
+unsigned arch_s2_ident_bits(void)
+{
+	return machine.features.vmid16 ? 16 : 8;
+}
+
+u64 s2_machine_vtcr(const struct s2 *s2)
+{
+	return s2_armv8_vtcr(s2, machine.features);
+}
+
+u64 s2_machine_vttbr(const struct s2 *s2)
+{
+	return ptr_hpa(s2->root).v |
+	       field_set(S2_IDENT_NUMBER(load_relaxed(&s2->ident)), VTTBR_VMID);
+}
+
+/* Makes `s2` the space that TLBI acts on; returns what to put back. */
+static u64 enter_space(const struct s2 *s2)
+{
+	u64 before = read_sysreg(vttbr_el2), vttbr = s2_machine_vttbr(s2);
+
+	if (before != vttbr) {
+		write_sysreg(vttbr_el2, vttbr);
+		isb();
+	}
+	return before;
+}
+
+static void leave_space(u64 before)
+{
+	if (read_sysreg(vttbr_el2) != before) {
+		write_sysreg(vttbr_el2, before);
+		isb();
+	}
+}
+
+static void tlbi_vmalls12e1is(void)
+{
+	__asm__ volatile("tlbi vmalls12e1is" ::: "memory");
+}
+
+/* RIPAS2E1IS, by encoding: the assembler knows it from ARMv8.4 on. */
+static void flush_by_range(u64 ipa, u64 pages, unsigned level)
+{
+	while (pages > 0) {
+		u64 taken;
+		u64 operand = s2_armv8_range_operand(ipa, pages, level, &taken);
+
+		__asm__ volatile("sys #4, c8, c0, #2, %0" ::"r"(operand) : "memory");
+		ipa += taken << PAGE_SHIFT;
+		pages -= taken;
+	}
+}
+
+static void flush_one_by_one(u64 ipa, u64 count, unsigned level)
+{
+	u64 step = level < S2_LEVELS_MAX ? PAGE_SIZE << (9 * level) : PAGE_SIZE;
+	u64 ttl = machine.ttl && level < 3
+			  ? field_set(TLBI_IPA_TTL_4K | (3 - level), TLBI_IPA_TTL)
+			  : 0;
+
+	for (; count > 0; count--, ipa += step) {
+		__asm__ volatile("tlbi ipas2e1is, %0" ::"r"((ipa >> PAGE_SHIFT) | ttl) : "memory");
+	}
+}
+
+void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned level)
+{
+	u64 before = enter_space(s2);
+	u64 step = level < S2_LEVELS_MAX ? PAGE_SIZE << (9 * level) : PAGE_SIZE;
+
+	dsb(ishst); /* the cleared entries before the invalidation */
+	if (machine.range_tlbi) {
+		flush_by_range(start.v, size >> PAGE_SHIFT, level);
+	} else if (size / step <= TLBI_SINGLE_MAX) {
+		flush_one_by_one(start.v, size / step, level);
+	} else {
+		tlbi_vmalls12e1is();
+	}
+	leave_space(before);
+}
+
+void arch_s2_flush_tail(const struct s2 *s2)
+{
+	u64 before = enter_space(s2);
+
+	dsb(ish);
+	__asm__ volatile("tlbi vmalle1is" ::: "memory");
+	dsb(ish);
+	isb();
+	leave_space(before);
+}
+
+void arch_s2_flush_space(const struct s2 *s2)
+{
+	u64 before = enter_space(s2);
+
+	dsb(ishst);
+	tlbi_vmalls12e1is();
+	dsb(ish);
+	isb();
+	leave_space(before);
+}
+
+void arch_s2_flush_local(const struct s2 *s2)
+{
+	u64 before = enter_space(s2);
+
+	dsb(nshst);
+	__asm__ volatile("tlbi vmalls12e1" ::: "memory");
+	dsb(nsh);
+	isb();
+	leave_space(before);
+}
+
+void arch_s2_flush_idents(void)
+{
+	dsb(ishst);
+	__asm__ volatile("tlbi alle1is" ::: "memory");
+	dsb(ish);
+	isb();
+}
+
+void arch_s2_publish_table(unused const void *table, unused u64 size)
+{
+	dsb(ishst); /* the walker is coherent: VTCR_EL2 says write-back, inner shareable */
+}

@@ -1,0 +1,8 @@
+#ifndef ARCH_CPU_BLOCK_H
+#define ARCH_CPU_BLOCK_H
+
+struct arch_cpu {
+	bool kicked; /* since fake_cpu_take_kick() */
+};
+
+#endif

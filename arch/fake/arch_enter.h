@@ -1,0 +1,31 @@
+/* "Entering" a fake guest runs the test's script, which fills vcpu->exit. */
+#ifndef ARCH_ENTER_H
+#define ARCH_ENTER_H
+
+#include "hyp/vcpu.h"
+
+extern void (*fake_guest)(struct vcpu *vcpu);
+
+static inline void arch_vcpu_enter(struct vcpu *vcpu)
+{
+	fake_guest(vcpu);
+}
+
+static inline void arch_vcpu_skip(struct vcpu *vcpu)
+{
+	vcpu->arch.pc += 4;
+}
+
+static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
+{
+	return n < 31 ? vcpu->arch.x[n] : 0;
+}
+
+static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
+{
+	if (n < 31) {
+		vcpu->arch.x[n] = value;
+	}
+}
+
+#endif

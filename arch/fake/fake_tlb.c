@@ -1,0 +1,180 @@
+/*
+ * The TLB of a fake CPU: an open hash of every page it ever translated, per space. It forgets when told,
+ * never by itself; a full table is a test that is too large, and says so.
+ */
+#include "fake.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <arch/s2.h>
+
+#define SLOTS 65536
+
+struct remembered {
+	const struct s2 *s2; /* NULL = free slot */
+	u64 page;	     /* guest frame number */
+	u64 frame;	     /* host frame number */
+	u8 perm;
+	bool stage2, combined; /* which of the two kinds are remembered */
+};
+
+static struct tlb {
+	pthread_mutex_t lock;
+	struct remembered slots[SLOTS];
+} tlbs[CPU_MAX];
+
+__attribute__((constructor)) static void init_locks(void)
+{
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		pthread_mutex_init(&tlbs[i].lock, NULL);
+	}
+}
+
+static struct remembered *find(struct tlb *tlb, const struct s2 *s2, u64 page)
+{
+	u64 hash = (page * 0x9e3779b97f4a7c15ull) ^ ((u64)(uintptr_t)s2 >> 6);
+
+	for (u64 i = 0; i < SLOTS; i++) {
+		struct remembered *r = &tlb->slots[(hash + i) % SLOTS];
+
+		if (!r->s2 || (r->s2 == s2 && r->page == page)) {
+			return r;
+		}
+	}
+	fprintf(stderr, "fake TLB: more than %d pages remembered\n", SLOTS);
+	abort();
+}
+
+enum fake_access fake_access(struct s2 *s2, gpa_t at, u8 perm, hpa_t *result)
+{
+	struct tlb *tlb = &tlbs[this_cpu_id()];
+	u64 page = at.v >> PAGE_SHIFT;
+	struct remembered *r;
+	bool ok;
+
+	pthread_mutex_lock(&tlb->lock);
+	r = find(tlb, s2, page);
+	if (!(r->s2 && (r->stage2 || r->combined) && (r->perm & perm) == perm)) {
+		struct s2_leaf leaf = s2_query(s2, at);
+
+		/* No TLB holds what does not translate, or what is not marked accessed. */
+		if (leaf.kind != S2_LEAF || (leaf.attr.perm & perm) != perm || !leaf.accessed) {
+			pthread_mutex_unlock(&tlb->lock);
+			return FAKE_FAULT;
+		}
+		*r = (struct remembered){s2, page, leaf.hpa.v >> PAGE_SHIFT, leaf.attr.perm, true,
+					 true};
+	}
+	ok = (r->perm & perm) == perm;
+	*result = hpa((r->frame << PAGE_SHIFT) | (at.v & (PAGE_SIZE - 1)));
+	pthread_mutex_unlock(&tlb->lock);
+	return ok ? FAKE_OK : FAKE_FAULT;
+}
+
+bool fake_tlb_holds(const struct s2 *s2, gpa_t at)
+{
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		struct remembered *r;
+		bool held;
+
+		pthread_mutex_lock(&tlbs[i].lock);
+		r = find(&tlbs[i], s2, at.v >> PAGE_SHIFT);
+		held = r->s2 && (r->stage2 || r->combined);
+		pthread_mutex_unlock(&tlbs[i].lock);
+		if (held) {
+			return true;
+		}
+	}
+	return false;
+}
+
+typedef void (*forget_fn)(struct remembered *r, const void *what);
+
+static void forget_on(u32 cpu, const struct s2 *s2, forget_fn fn, const void *what)
+{
+	struct tlb *tlb = &tlbs[cpu];
+
+	pthread_mutex_lock(&tlb->lock);
+	for (u64 i = 0; i < SLOTS; i++) {
+		if (tlb->slots[i].s2 && (!s2 || tlb->slots[i].s2 == s2)) {
+			fn(&tlb->slots[i], what);
+		}
+	}
+	pthread_mutex_unlock(&tlb->lock);
+}
+
+static void forget(const struct s2 *s2, forget_fn fn, const void *what)
+{
+	if (!arch_s2_broadcasts()) {
+		forget_on(this_cpu_id(), s2, fn, what);
+		return;
+	}
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		forget_on(i, s2, fn, what);
+	}
+}
+
+struct range {
+	u64 start, end;
+};
+
+static void forget_range(struct remembered *r, const void *what)
+{
+	const struct range *range = what;
+
+	if (r->page >= range->start && r->page < range->end) {
+		r->stage2 = false;
+	}
+}
+
+static void forget_combined(struct remembered *r, const void *what)
+{
+	(void)what;
+	r->combined = false;
+}
+
+static void forget_all(struct remembered *r, const void *what)
+{
+	(void)what;
+	r->stage2 = r->combined = false;
+}
+
+void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unused unsigned level)
+{
+	struct range range = {start.v >> PAGE_SHIFT, (start.v + size) >> PAGE_SHIFT};
+
+	forget(s2, forget_range, &range);
+}
+
+void arch_s2_flush_tail(const struct s2 *s2)
+{
+	forget(s2, forget_combined, NULL);
+}
+
+void arch_s2_flush_space(const struct s2 *s2)
+{
+	forget(s2, forget_all, NULL);
+}
+
+void arch_s2_flush_local(const struct s2 *s2)
+{
+	forget_on(this_cpu_id(), s2, forget_all, NULL);
+}
+
+void arch_s2_flush_idents(void)
+{
+	forget(NULL, forget_all, NULL);
+}
+
+void fake_tlb_clear(void)
+{
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		pthread_mutex_lock(&tlbs[i].lock);
+		for (u64 s = 0; s < SLOTS; s++) {
+			tlbs[i].slots[s].s2 = NULL;
+		}
+		pthread_mutex_unlock(&tlbs[i].lock);
+	}
+}

@@ -1,0 +1,128 @@
+/*
+ * Firmware calls, other CPUs, and what CPUs wait for each other with.
+ *
+ * Waits use WFE, so that a CPU that waits costs its host little; releasing stores are followed by
+ * SEV.
+ */
+#include "lib.h"
+
+extern char secondary_start[];
+void lib_start_secondary(void);
+
+static cpu_fn cpu_functions[CPUS_MAX];
+/* Times that a CPU was started, and that it came. QEMU shows a CPU as off for a while after CPU_ON.
+ */
+static u32 cpu_starts[CPUS_MAX], cpu_arrivals[CPUS_MAX];
+
+struct smc_result hvc(u64 function, u64 a, u64 b, u64 c)
+{
+	register u64 x0 __asm__("x0") = function;
+	register u64 x1 __asm__("x1") = a;
+	register u64 x2 __asm__("x2") = b;
+	register u64 x3 __asm__("x3") = c;
+
+	__asm__ volatile("hvc #0"
+			 : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3)
+			 :
+			 : "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
+			   "x15", "x16", "x17", "memory");
+	return (struct smc_result){x0, x1, x2, x3};
+}
+
+int psci(u32 function, u64 a, u64 b, u64 c)
+{
+	return (int)hvc(function, a, b, c).x0;
+}
+
+u32 cpu_number(void)
+{
+	return (u32)read_sysreg(tpidr_el1);
+}
+
+void lib_start_secondary(void)
+{
+	u32 cpu;
+
+	mmu_on();
+	cpu = cpu_number();
+	__atomic_fetch_add(&cpu_arrivals[cpu], 1, __ATOMIC_RELEASE);
+	cpu_functions[cpu](cpu);
+	psci(PSCI_CPU_OFF, 0, 0, 0);
+	check("cpu_off", false, "it returned on CPU %u", cpu);
+	guest_end();
+}
+
+int cpu_start(u32 cpu, cpu_fn fn)
+{
+	int r;
+
+	__atomic_store_n(&cpu_functions[cpu], fn, __ATOMIC_RELEASE);
+	dsb();
+	r = psci(PSCI_CPU_ON, machine.mpidr[cpu], (u64)secondary_start, cpu);
+	if (r == PSCI_SUCCESS) {
+		__atomic_fetch_add(&cpu_starts[cpu], 1, __ATOMIC_RELAXED);
+	}
+	return r;
+}
+
+void cpu_wait_off(u32 cpu)
+{
+	while (__atomic_load_n(&cpu_arrivals[cpu], __ATOMIC_ACQUIRE) != cpu_starts[cpu]) {
+		__asm__ volatile("yield" ::: "memory");
+	}
+	while (psci(PSCI_AFFINITY_INFO, machine.mpidr[cpu], 0, 0) != AFFINITY_OFF) {
+		__asm__ volatile("yield" ::: "memory");
+	}
+}
+
+void cpu_run_all(cpu_fn fn)
+{
+	u32 me = cpu_number();
+
+	for (u32 i = 0; i < machine.cpu_count; i++) {
+		if (i != me) {
+			int r = cpu_start(i, fn);
+
+			if (r != PSCI_SUCCESS) {
+				check("cpu_on", false, "CPU %u: %d", i, r);
+				guest_end();
+			}
+		}
+	}
+	fn(me);
+	for (u32 i = 0; i < machine.cpu_count; i++) {
+		if (i != me) {
+			cpu_wait_off(i);
+		}
+	}
+}
+
+void spin_lock(struct spinlock *l)
+{
+	u32 ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
+
+	while (__atomic_load_n(&l->owner, __ATOMIC_ACQUIRE) != ticket) {
+		__asm__ volatile("wfe" ::: "memory");
+	}
+}
+
+void spin_unlock(struct spinlock *l)
+{
+	__atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE);
+	__asm__ volatile("dsb ishst\n\tsev" ::: "memory");
+}
+
+void barrier_wait(struct barrier *b, u32 count)
+{
+	u32 round = __atomic_load_n(&b->round, __ATOMIC_ACQUIRE);
+
+	if (__atomic_add_fetch(&b->waiting, 1, __ATOMIC_ACQ_REL) == count) {
+		__atomic_store_n(&b->waiting, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&b->round, round + 1, __ATOMIC_RELEASE);
+		__asm__ volatile("dsb ishst\n\tsev" ::: "memory");
+		return;
+	}
+	while (__atomic_load_n(&b->round, __ATOMIC_ACQUIRE) == round) {
+		__asm__ volatile("wfe" ::: "memory");
+	}
+}

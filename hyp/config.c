@@ -1,0 +1,316 @@
+/*
+ * From a blob to checked structs: the blob as a whole, /chosen, and what guests must not share.
+ *
+ * The blob may be anything. Before libfdt follows a single offset of it, its header is held against
+ * the size that is really there, and then fdt_check_full() has walked all of it; what is read later
+ * lies inside what was walked. Nothing here recurses, and stacks at EL2 are small, so texts are
+ * made where they are needed, one at a time.
+ */
+#include <libfdt.h>
+
+#include "hyp/log.h"
+
+#include "config_internal.h"
+
+#define BLOB_ALIGN 8
+/* The format since 2007, and what dtc writes. */
+#define BLOB_VERSION 17
+/* "/dts-v1/", read as a magic number. */
+#define SOURCE_MAGIC 0x2f647473u
+
+#define GUEST_COMPATIBLE "xen,domain"
+
+/* ---- The blob as a whole --------------------------------------------------------------------- */
+
+static bool refuse_blob(struct config_reporter *r, const char *reason, const char *hint)
+{
+	config_report(r, "", "", reason, hint);
+	return false;
+}
+
+static bool check_magic(struct config_reporter *r, const void *blob)
+{
+	char reason[CONFIG_REASON_TEXT];
+	u32 magic = fdt_magic(blob);
+
+	if (magic == FDT_MAGIC) {
+		return true;
+	}
+	text_format(reason, sizeof(reason), "not a device tree blob: magic is 0x%08x, want 0x%08x",
+		    magic, FDT_MAGIC);
+	return refuse_blob(r, reason,
+			   magic == SOURCE_MAGIC ? "a source: dtc makes a blob of it" : "");
+}
+
+static bool check_header(struct config_reporter *r, const void *blob, u64 size)
+{
+	char reason[CONFIG_REASON_TEXT];
+
+	if (size < sizeof(struct fdt_header)) {
+		text_format(reason, sizeof(reason),
+			    "truncated: %u bytes hold no device tree header", (u32)size);
+		return refuse_blob(r, reason, "");
+	}
+	if (!check_magic(r, blob)) {
+		return false;
+	}
+	if (fdt_totalsize(blob) > size) {
+		text_format(reason, sizeof(reason),
+			    "truncated: the header says %u bytes, there are %llu",
+			    fdt_totalsize(blob), (unsigned long long)size);
+		return refuse_blob(r, reason, "");
+	}
+	if (fdt_totalsize(blob) > CONFIG_BLOB_MAX) {
+		return refuse_blob(r, "larger than 1 MiB: not a configuration", "");
+	}
+	if (fdt_version(blob) < BLOB_VERSION || fdt_last_comp_version(blob) > BLOB_VERSION) {
+		text_format(reason, sizeof(reason), "device tree format %u; want %u",
+			    fdt_version(blob), BLOB_VERSION);
+		return refuse_blob(r, reason, "");
+	}
+	return true;
+}
+
+static bool check_blob(struct config_reporter *r, const void *blob, u64 size)
+{
+	char reason[CONFIG_REASON_TEXT];
+	int error;
+
+	if (blob == NULL || !is_aligned((u64)(uintptr_t)blob, BLOB_ALIGN)) {
+		return refuse_blob(r, "not in memory at an 8-byte boundary", "");
+	}
+	if (!check_header(r, blob, size)) {
+		return false;
+	}
+	error = fdt_check_full(blob, fdt_totalsize(blob));
+	if (error != 0) {
+		text_format(reason, sizeof(reason), "damaged device tree: %s", fdt_strerror(error));
+		return refuse_blob(r, reason, "");
+	}
+	return true;
+}
+
+/* ---- The root and /chosen -------------------------------------------------------------------- */
+
+/* Words of one node, each a name; unknown ones are reported with a guess. */
+static bool is_known(struct config_reporter *r, const char *name, const char *const *words,
+		     u32 count, const char *what)
+{
+	struct config_guess guess = {.written = name};
+	char hint[64];
+
+	if (config_is_standard_word(name)) {
+		return true;
+	}
+	for (u32 i = 0; i < count; i++) {
+		if (config_is_same(name, words[i])) {
+			return true;
+		}
+		config_guess_consider(&guess, words[i]);
+	}
+	config_guess_text(&guess, hint, sizeof(hint));
+	config_report(r, name, "", what, hint);
+	return false;
+}
+
+static void read_log_level(struct config_reporter *r, const struct config_property *p,
+			   struct config *config)
+{
+	/* In the order of enum log_level. */
+	static const char *const levels[] = {"error", "warn", "info", "debug"};
+	char level[16];
+
+	if (!config_read_string(r, p, level, sizeof(level))) {
+		return;
+	}
+	for (u32 i = 0; i < ARRAY_COUNT(levels); i++) {
+		if (config_is_same(level, levels[i])) {
+			config->log_level = i;
+			return;
+		}
+	}
+	config_refuse(r, p, "want \"error\", \"warn\", \"info\" or \"debug\"", "");
+}
+
+static void read_root_properties(struct config_reporter *r, const void *blob)
+{
+	static const char *const words[] = {"compatible", "model"};
+	int at;
+
+	fdt_for_each_property_offset(at, blob, 0)
+	{
+		const char *name = "";
+
+		if (fdt_getprop_by_offset(blob, at, &name, NULL) != NULL) {
+			is_known(r, name, words, ARRAY_COUNT(words), "unknown property");
+		}
+	}
+}
+
+static void read_chosen_properties(struct config_reporter *r, const void *blob, int chosen,
+				   struct config *config)
+{
+	static const char *const words[] = {"lamina,log-level"};
+	int at;
+
+	fdt_for_each_property_offset(at, blob, chosen)
+	{
+		struct config_property p = {0};
+		int size = 0;
+
+		p.data = fdt_getprop_by_offset(blob, at, &p.name, &size);
+		if (p.data == NULL ||
+		    !is_known(r, p.name, words, ARRAY_COUNT(words), "unknown property")) {
+			continue;
+		}
+		p.size = (u32)size;
+		if (config_is_same(p.name, words[0])) {
+			read_log_level(r, &p, config);
+		}
+	}
+}
+
+/* The node /chosen, or < 0. Other nodes are reported, but those that dtc itself makes. */
+static int find_chosen(struct config_reporter *r, const void *blob)
+{
+	static const char *const words[] = {"chosen", "aliases", "__symbols__", "__fixups__",
+					    "__local_fixups__"};
+	int chosen = -1;
+	int child;
+
+	fdt_for_each_subnode(child, blob, 0)
+	{
+		const char *name = fdt_get_name(blob, child, NULL);
+
+		if (!is_known(r, name, words, ARRAY_COUNT(words), "unknown node")) {
+			continue;
+		}
+		if (config_is_same(name, words[0]) && chosen >= 0) {
+			config_report(r, "/chosen", "", "given twice", "");
+		} else if (config_is_same(name, words[0])) {
+			chosen = child;
+		}
+	}
+	return chosen;
+}
+
+/* ---- Guests ---------------------------------------------------------------------------------- */
+
+static void report_compatible(struct config_reporter *r, const struct config_property *p)
+{
+	struct config_guess guess = {.written = (const char *)p->data};
+	char hint[64];
+
+	if (config_is_string(p)) {
+		config_guess_consider(&guess, GUEST_COMPATIBLE);
+	}
+	config_guess_text(&guess, hint, sizeof(hint));
+	config_refuse(r, p, "unknown; a guest is \"" GUEST_COMPATIBLE "\"", hint);
+}
+
+static bool is_guest(struct config_reporter *r, const void *blob, int node)
+{
+	struct config_property p = {.name = "compatible"};
+	int size = 0;
+
+	if (fdt_node_check_compatible(blob, node, GUEST_COMPATIBLE) == 0) {
+		return true;
+	}
+	p.data = fdt_getprop(blob, node, p.name, &size);
+	if (p.data == NULL) {
+		config_report(r, p.name, "", "missing",
+			      "a guest has compatible = \"" GUEST_COMPATIBLE "\"");
+		return false;
+	}
+	p.size = (u32)size;
+	report_compatible(r, &p);
+	return false;
+}
+
+/* The later of two guests with one name is the bad one. */
+static void check_name(struct config_reporter *r, struct config *config, struct config_vm *vm)
+{
+	char value[CONFIG_VALUE_TEXT], reason[CONFIG_REASON_TEXT];
+
+	for (u32 i = 0; i < config->vm_count; i++) {
+		const struct config_vm *other = &config->vms[i];
+
+		if (vm->name[0] == '\0' || !config_is_same(vm->name, other->name)) {
+			continue;
+		}
+		config_quote(vm->name, value, sizeof(value));
+		text_format(reason, sizeof(reason), "/chosen/%s has the same name", other->node);
+		config_report(r, "lamina,name", value, reason, "");
+		vm->valid = false;
+		return;
+	}
+}
+
+static void node_path(const char *name, char *path, size_t size)
+{
+	text_format(path, size, "/chosen/%.*s", (int)size - (int)sizeof("/chosen/"), name);
+}
+
+/* The nodes of /chosen, in their order. */
+static void read_guests(struct config_reporter *r, const void *blob, int chosen,
+			struct config *config)
+{
+	char path[CONFIG_NODE_TEXT];
+	int node;
+
+	r->node = path;
+	fdt_for_each_subnode(node, blob, chosen)
+	{
+		struct config_vm *vm = &config->vms[config->vm_count];
+
+		node_path(fdt_get_name(blob, node, NULL), path, sizeof(path));
+		if (!is_guest(r, blob, node)) {
+			continue;
+		}
+		if (config->vm_count == CONFIG_VMS_MAX) {
+			config_report(r, "", "", "one guest too many: at most 16", "");
+			break;
+		}
+		config_read_vm(r, blob, node, vm);
+		check_name(r, config, vm);
+		config->vm_count++;
+	}
+	r->node = "";
+}
+
+static void read_tree(struct config_reporter *r, const void *blob, struct config *config)
+{
+	int chosen;
+
+	r->node = "/";
+	read_root_properties(r, blob);
+	chosen = find_chosen(r, blob);
+	if (chosen >= 0) {
+		r->node = "/chosen";
+		read_chosen_properties(r, blob, chosen, config);
+		read_guests(r, blob, chosen, config);
+	}
+}
+
+enum status config_parse(const void *blob, u64 size, struct config *config, config_report_fn report,
+			 void *context)
+{
+	struct config_reporter r = {.report = report, .context = context, .node = ""};
+
+	memset(config, 0, sizeof(*config));
+	config->log_level = LOG_INFO;
+	if (!check_blob(&r, blob, size)) {
+		return INVALID;
+	}
+	read_tree(&r, blob, config);
+	if (config->vm_count > 0) {
+		return OK;
+	}
+	/* A node that was meant to be a guest was reported by now, with the better reason. */
+	if (r.count == 0) {
+		r.node = "/chosen";
+		config_report(&r, "", "", "no guest in it",
+			      "a guest is a node with compatible = \"" GUEST_COMPATIBLE "\"");
+	}
+	return INVALID;
+}

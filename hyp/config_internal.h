@@ -1,0 +1,93 @@
+/*
+ * Shared by config*.c alone: the reader's state, and how a property becomes a value or a complaint.
+ *
+ *     config.c         the blob, /chosen, what guests must not share
+ *     config_vm.c      one guest's node: a table of words
+ *     config_value.c   one property: cells, strings, sizes
+ *     config_text.c    values and problems as text; the guess behind "did you mean"
+ *     config_attach.c  files to guests
+ */
+#ifndef CONFIG_INTERNAL_H
+#define CONFIG_INTERNAL_H
+
+#include <string.h>
+
+#include "hyp/config.h"
+#include "hyp/types.h"
+
+/* Room for a node's path, a value as text, and a reason with numbers in it. */
+#define CONFIG_NODE_TEXT 80
+#define CONFIG_VALUE_TEXT 96
+#define CONFIG_REASON_TEXT 192
+
+struct config_reporter {
+	config_report_fn report;
+	void *context;
+	const char *node; /* path of what is being read */
+	u32 count;	  /* problems so far */
+};
+
+/* A property as it lies in the blob. */
+struct config_property {
+	const char *name;
+	const u8 *data;
+	u32 size;
+};
+
+static inline bool config_is_same(const char *a, const char *b)
+{
+	return strlen(a) == strlen(b) && memcmp(a, b, strlen(a)) == 0;
+}
+
+/* ---- config_text.c -------------------------------------------------------------------------- */
+
+/* Passes a problem on, at most CONFIG_PROBLEMS_MAX of them. NULL texts are empty ones. */
+void config_report(struct config_reporter *r, const char *property, const char *value,
+		   const char *reason, const char *hint);
+
+/* The same with the property's value as text. Returns false, for `return config_refuse(...)`. */
+bool config_refuse(struct config_reporter *r, const struct config_property *p, const char *reason,
+		   const char *hint);
+
+/* `"text"`, cut with dots where it is too long. */
+void config_quote(const char *string, char *text, size_t size);
+
+/* The known word that is most like what was written. */
+struct config_guess {
+	const char *written;
+	const char *best; /* NULL: none is near */
+	u32 distance;
+};
+void config_guess_consider(struct config_guess *guess, const char *word);
+
+/* `did you mean "memory"?`, or "". */
+void config_guess_text(const struct config_guess *guess, char *text, size_t size);
+
+/* ---- config_value.c: true and *out, or false and the problem was reported -------------------- */
+
+bool config_read_u32(struct config_reporter *r, const struct config_property *p, u32 min, u32 max,
+		     u32 *out);
+/* A number of one or two cells. */
+bool config_read_u64(struct config_reporter *r, const struct config_property *p, u64 *out);
+/* One string of less than `size` bytes, without control characters. */
+bool config_read_string(struct config_reporter *r, const struct config_property *p, char *out,
+			u64 size);
+/* Cells of KiB as Xen has them, or a string with a unit; in bytes, checked. */
+bool config_read_memory(struct config_reporter *r, const struct config_property *p, u64 *out);
+
+/* Does the property hold exactly one string of printable ASCII? */
+bool config_is_string(const struct config_property *p);
+
+/* A guest's name goes into prompts, file names and JSON, so it is plain. */
+bool config_is_plain_name(const char *name);
+
+/* Words that device trees carry without a meaning to us: phandle, #address-cells ... */
+bool config_is_standard_word(const char *property);
+
+/* ---- config_vm.c ---------------------------------------------------------------------------- */
+
+/* Reads a guest's node into *vm, whose valid is set if nothing was reported. r->node is its path.
+ */
+void config_read_vm(struct config_reporter *r, const void *blob, int node, struct config_vm *vm);
+
+#endif

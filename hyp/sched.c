@@ -1,0 +1,334 @@
+/*
+ * The scheduler. One lock, one list of runnable vCPUs in order of virtual run time, one list of
+ * sleepers. There are few vCPUs and few CPUs: lists are short, and fairness is exact.
+ *
+ * - A vCPU that wakes takes an idle CPU, else every busy one is asked to choose again: those let the
+ *   one with the least virtual run time go on, with a slice timer and with WFI trapped.
+ * - While nobody waits no timer runs and WFI is not trapped: the guest sleeps in hardware.
+ * - A sleeper's deadline is watched by the hypervisor's timers of all CPUs, set when each chooses.
+ */
+#include "hyp/sched.h"
+
+#include "hyp/account.h"
+#include "hyp/log.h"
+
+#include <arch/cpu.h>
+#include <arch/vm.h>
+
+#define SLICE_NS 10000000ull
+#define WEIGHT_UNIT CONFIG_WEIGHT_DEFAULT
+
+static struct {
+	struct lock lock;
+	struct vcpu *runnable; /* by vruntime, least first */
+	struct vcpu *sleeping; /* BLOCKED with a deadline, by deadline */
+	u64 vruntime_floor;    /* the most that a vCPU taken to run has had: sleepers catch up to it */
+} sched;
+
+static struct {
+	u64 period_ticks; /* 0 = none */
+	u64 next;
+	void (*fn)(void);
+} housekeeping;
+
+/* ---- Lists; the lock is held ----------------------------------------------------------------- */
+
+static void list_remove(struct vcpu **list, struct vcpu *vcpu)
+{
+	for (; *list; list = &(*list)->next) {
+		if (*list == vcpu) {
+			*list = vcpu->next;
+			return;
+		}
+	}
+}
+
+static void insert_runnable(struct vcpu *vcpu)
+{
+	struct vcpu **at = &sched.runnable;
+
+	while (*at && (*at)->vruntime <= vcpu->vruntime) {
+		at = &(*at)->next;
+	}
+	vcpu->next = *at;
+	*at = vcpu;
+	vcpu->state = VCPU_RUNNABLE;
+	vcpu->changed_at = arch_now();
+}
+
+static void insert_sleeping(struct vcpu *vcpu, u64 deadline)
+{
+	struct vcpu **at = &sched.sleeping;
+
+	vcpu->wake_at = deadline;
+	while (*at && (*at)->wake_at <= deadline) {
+		at = &(*at)->next;
+	}
+	vcpu->next = *at;
+	*at = vcpu;
+}
+
+/* Who slept long does not come back with a claim to all that time. */
+static void make_runnable(struct vcpu *vcpu)
+{
+	u64 slice = SLICE_NS;
+
+	if (sched.vruntime_floor > slice) {
+		vcpu->vruntime = max_u64(vcpu->vruntime, sched.vruntime_floor - slice);
+	}
+	insert_runnable(vcpu);
+}
+
+static void wake_sleepers(u64 now)
+{
+	while (sched.sleeping && sched.sleeping->wake_at <= now) {
+		struct vcpu *vcpu = sched.sleeping;
+
+		sched.sleeping = vcpu->next;
+		make_runnable(vcpu);
+	}
+}
+
+static struct cpu *find_idle(void)
+{
+	for (u32 i = 0; i < cpu_count; i++) {
+		if (load_relaxed(&cpus[i].idle)) {
+			return &cpus[i];
+		}
+	}
+	return NULL;
+}
+
+/* Somebody waits: one idle CPU comes, or every busy one chooses again. */
+static void call_for_cpu(void)
+{
+	struct cpu *idle = find_idle();
+
+	if (idle) {
+		idle->idle = false; /* so that the next comer calls another */
+		cpu_kick(idle);
+		return;
+	}
+	for (u32 i = 0; i < cpu_count; i++) {
+		struct vcpu *current = load_relaxed(&cpus[i].current);
+
+		if (current && !(load_relaxed(&current->requests) & VCPU_REQUEST_YIELD)) {
+			atomic_or(&current->requests, VCPU_REQUEST_YIELD);
+			cpu_kick(&cpus[i]);
+		}
+	}
+}
+
+/* ---- From outside -------------------------------------------------------------------------- */
+
+void sched_wake(struct vcpu *vcpu)
+{
+	lock_take(&sched.lock);
+	if (vcpu->state == VCPU_BLOCKED) {
+		list_remove(&sched.sleeping, vcpu);
+		make_runnable(vcpu);
+		call_for_cpu();
+	}
+	lock_drop(&sched.lock);
+}
+
+bool sched_start(struct vcpu *vcpu)
+{
+	bool was_off;
+
+	lock_take(&sched.lock);
+	was_off = vcpu->state == VCPU_OFF;
+	if (was_off) {
+		make_runnable(vcpu);
+		call_for_cpu();
+	}
+	lock_drop(&sched.lock);
+	return was_off;
+}
+
+void sched_tick(void)
+{
+	struct cpu *cpu = this_cpu();
+
+	cpu->timer_deadline = ~0ull;
+	if (cpu->current) {
+		atomic_or(&cpu->current->requests, VCPU_REQUEST_YIELD);
+	} else {
+		store_relaxed(&cpu->idle, false);
+	}
+}
+
+void sched_every(u32 ms, void (*fn)(void))
+{
+	housekeeping.period_ticks = arch_ns_to_ticks(ms * 1000000ull);
+	housekeeping.next = arch_now() + housekeeping.period_ticks;
+	housekeeping.fn = fn;
+}
+
+static void keep_house(struct cpu *cpu)
+{
+	if (cpu->id == 0 && housekeeping.fn && arch_now() >= housekeeping.next) {
+		housekeeping.next = arch_now() + housekeeping.period_ticks;
+		housekeeping.fn();
+	}
+}
+
+/* ---- Choosing ------------------------------------------------------------------------------ */
+
+/* The timer goes to what comes first: a sleeper's deadline, the end of the slice, housekeeping. */
+static void set_timer(struct cpu *cpu, u64 now, bool contended)
+{
+	u64 deadline = sched.sleeping ? sched.sleeping->wake_at : ~0ull;
+
+	if (contended) {
+		deadline = min_u64(deadline, now + arch_ns_to_ticks(SLICE_NS));
+	}
+	if (cpu->id == 0 && housekeeping.fn) {
+		deadline = min_u64(deadline, housekeeping.next);
+	}
+	if (deadline != cpu->timer_deadline) {
+		cpu->timer_deadline = deadline;
+		arch_timer_set(deadline);
+	}
+}
+
+static void start_running(struct cpu *cpu, struct vcpu *vcpu, u64 now)
+{
+	vcpu->stolen_ns += arch_ticks_to_ns(now - vcpu->changed_at);
+	vcpu->state = VCPU_RUNNING;
+	vcpu->changed_at = now;
+	store_release(&vcpu->cpu, cpu);
+	sched.vruntime_floor = max_u64(sched.vruntime_floor, vcpu->vruntime);
+}
+
+static void charge(struct vcpu *vcpu, u64 now)
+{
+	u64 ns = arch_ticks_to_ns(now - vcpu->changed_at);
+
+	vcpu->run_ns += ns;
+	vcpu->vruntime += ns * WEIGHT_UNIT / vcpu->vm->weight;
+	vcpu->changed_at = now;
+}
+
+/* The vCPU with the least virtual run time, or NULL: this CPU is then idle. */
+static struct vcpu *choose(struct cpu *cpu)
+{
+	u64 now = arch_now();
+	struct vcpu *vcpu;
+
+	lock_take(&sched.lock);
+	cpu->idle = false;
+	wake_sleepers(now);
+	vcpu = sched.runnable;
+	if (vcpu) {
+		sched.runnable = vcpu->next;
+		start_running(cpu, vcpu, now);
+		if (sched.runnable && find_idle()) {
+			call_for_cpu();
+		}
+	}
+	cpu->idle = !vcpu;
+	set_timer(cpu, now, sched.runnable != NULL);
+	lock_drop(&sched.lock);
+	return vcpu;
+}
+
+/* It was asked to choose again: does the vCPU that is loaded go on? */
+static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, bool *contended)
+{
+	u64 now = arch_now();
+	bool stays;
+
+	lock_take(&sched.lock);
+	charge(vcpu, now);
+	wake_sleepers(now);
+	stays = !sched.runnable || vcpu->vruntime < sched.runnable->vruntime + SLICE_NS / 8;
+	*contended = sched.runnable != NULL;
+	if (stays) {
+		set_timer(cpu, now, *contended);
+	}
+	lock_drop(&sched.lock);
+	return stays;
+}
+
+/* It is loaded nowhere any more: where does it go? */
+static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
+{
+	struct vm *vm = vcpu->vm;
+	bool last = false;
+
+	lock_take(&sched.lock);
+	charge(vcpu, arch_now());
+	store_release(&vcpu->cpu, (struct cpu *)NULL);
+	if (leave == LEAVE_YIELD) {
+		insert_runnable(vcpu);
+	} else if (leave == LEAVE_STOP) {
+		store_release(&vcpu->state, VCPU_OFF);
+		last = atomic_sub(&vm->vcpus_on, 1) == 0;
+	} else {
+		vcpu->state = VCPU_BLOCKED;
+		fence_full(); /* pairs with vcpu_request */
+		insert_sleeping(vcpu, leave == LEAVE_BLOCK ? deadline : ~0ull);
+		if (leave == LEAVE_BLOCK && load_relaxed(&vcpu->requests)) {
+			list_remove(&sched.sleeping, vcpu);
+			insert_runnable(vcpu);
+		}
+	}
+	lock_drop(&sched.lock);
+	if (last) {
+		vm_all_off(vm);
+	}
+}
+
+/* ---- The loop ------------------------------------------------------------------------------ */
+
+static void run(struct cpu *cpu, struct vcpu *vcpu)
+{
+	enum vcpu_leave leave;
+	u64 deadline;
+	bool contended = load_relaxed(&sched.runnable) != NULL;
+
+	cpu->current = vcpu;
+	arch_vcpu_load(vcpu);
+	if (unlikely(account_before_guest_ticks == 0)) {
+		account_before_guest_ticks = arch_now();
+	}
+	for (;;) {
+		arch_vcpu_trap_idle(vcpu, contended);
+		leave = vcpu_run(vcpu);
+		keep_house(cpu);
+		if (leave != LEAVE_YIELD || !goes_on(cpu, vcpu, &contended)) {
+			break;
+		}
+	}
+	deadline = leave == LEAVE_BLOCK ? arch_vcpu_deadline(vcpu) : ~0ull;
+	arch_vcpu_put(vcpu);
+	store_relaxed(&cpu->current, (struct vcpu *)NULL);
+	settle(vcpu, leave, deadline);
+}
+
+/* cpu->idle was set under the lock, and is cleared by whoever calls this CPU, or by its timer. */
+static void idle(struct cpu *cpu)
+{
+	while (load_relaxed(&cpu->idle)) {
+		arch_cpu_idle();
+		arch_irq_poll();
+		keep_house(cpu);
+	}
+}
+
+noreturn_fn void sched_loop(void)
+{
+	struct cpu *cpu = this_cpu();
+
+	cpu->timer_deadline = ~0ull;
+	for (;;) {
+		struct vcpu *vcpu = choose(cpu);
+
+		if (vcpu) {
+			run(cpu, vcpu);
+		} else {
+			idle(cpu);
+		}
+	}
+}

@@ -1,0 +1,225 @@
+/*
+ * The run loop of a vCPU, and the one switch over why it came back.
+ *
+ *     requests -> enter the guest -> exit -> switch -> requests -> ...
+ *
+ * Interrupts are masked in Lamina, so a kick that comes after the requests were read is taken at the
+ * first instruction of the guest, and brings us back to read them again.
+ */
+#include "hyp/vcpu.h"
+
+#include "hyp/account.h"
+#include "hyp/log.h"
+#include "hyp/sched.h"
+
+#include <arch/cpu.h>
+#include <arch/vm.h>
+#include <arch_enter.h>
+
+/* ---- Requests ------------------------------------------------------------------------------ */
+
+void vcpu_request(struct vcpu *vcpu, u32 bits)
+{
+	struct cpu *cpu;
+
+	atomic_or(&vcpu->requests, bits);
+	fence_full(); /* either it sees the bits before it blocks, or we see it blocked */
+	cpu = load_relaxed(&vcpu->cpu);
+	if (cpu) {
+		cpu_kick(cpu);
+	} else {
+		sched_wake(vcpu);
+	}
+}
+
+/* What to do before the guest is entered; LEAVE_NOT: enter it. */
+static enum vcpu_leave take_requests(struct vcpu *vcpu)
+{
+	u32 bits = atomic_and(&vcpu->requests, VCPU_REQUEST_PAUSE);
+
+	if (bits & VCPU_REQUEST_STOP) {
+		return LEAVE_STOP;
+	}
+	if (bits & VCPU_REQUEST_IRQ) {
+		arch_vcpu_sync_irqs(vcpu);
+	}
+	if (bits & (VCPU_REQUEST_PAUSE | VCPU_REQUEST_YIELD)) {
+		/* It still waits when it comes back. */
+		atomic_or(&vcpu->requests, bits & VCPU_REQUEST_WAIT);
+		return bits & VCPU_REQUEST_PAUSE ? LEAVE_PAUSE : LEAVE_YIELD;
+	}
+	if ((bits & VCPU_REQUEST_WAIT) && !arch_vcpu_has_irq(vcpu)) {
+		return LEAVE_BLOCK;
+	}
+	return LEAVE_NOT;
+}
+
+/* ---- Memory and devices -------------------------------------------------------------------- */
+
+static u64 extend(const struct exit *e, u64 value)
+{
+	unsigned unused_bits = 64 - 8 * e->size;
+
+	value = value << unused_bits >> unused_bits;
+	if (e->sign_extend) {
+		value = (u64)((s64)(value << unused_bits) >> unused_bits);
+	}
+	return e->wide ? value : (u32)value;
+}
+
+static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
+{
+	struct exit *e = &vcpu->exit;
+	u64 offset = e->gpa.v - region->base.v;
+
+	/* Without a decoded syndrome (load pair, writeback) the access cannot be done for the guest. */
+	if (!e->decoded || e->table_walk || offset + e->size > region->size) {
+		arch_vcpu_inject_abort(vcpu);
+		return;
+	}
+	if (e->access == ACCESS_WRITE) {
+		u64 value = arch_vcpu_reg(vcpu, e->reg);
+
+		value = e->size == 8 ? value : value & (BIT(8 * e->size) - 1);
+		region->ops->write(region->device, vcpu, offset, e->size, value);
+	} else {
+		u64 value = region->ops->read(region->device, vcpu, offset, e->size);
+
+		arch_vcpu_set_reg(vcpu, e->reg, extend(e, value));
+	}
+	arch_vcpu_skip(vcpu);
+}
+
+static void fault_ram(struct vcpu *vcpu)
+{
+	switch (vm_memory_fault(vcpu->vm, &vcpu->exit)) {
+	case OK:
+	case AGAIN:
+		break; /* the same instruction again */
+	case NOMEM:
+		vm_crash(vcpu->vm, "no free memory for guest-physical 0x%llx",
+			 (unsigned long long)vcpu->exit.gpa.v);
+		break;
+	default:
+		arch_vcpu_inject_abort(vcpu);
+		break;
+	}
+}
+
+static void fault_or_device(struct vcpu *vcpu)
+{
+	struct exit *e = &vcpu->exit;
+	const struct mmio_region *region;
+
+	if (vm_memory_contains(vcpu->vm, e->gpa, 1)) {
+		fault_ram(vcpu);
+		return;
+	}
+	region = vm_mmio_find(vcpu->vm, e->gpa);
+	if (region) {
+		e->reason = EXIT_MMIO;
+		access_device(vcpu, region);
+	} else if (e->accessed) {
+		s2_mark_accessed(&vcpu->vm->s2, e->gpa);
+	} else {
+		arch_vcpu_inject_abort(vcpu);
+	}
+}
+
+/* ---- Exits --------------------------------------------------------------------------------- */
+
+static void crash_unknown(struct vcpu *vcpu)
+{
+	char state[160];
+
+	arch_vcpu_describe(vcpu, state, sizeof(state));
+	vm_crash(vcpu->vm, "vCPU %u: exit with syndrome 0x%llx that Lamina does not know; %s", vcpu->id,
+		 (unsigned long long)vcpu->exit.syndrome, state);
+}
+
+static void handle_exit(struct vcpu *vcpu)
+{
+	switch (vcpu->exit.reason) {
+	case EXIT_HYPERCALL:
+	case EXIT_REGISTER:
+	case EXIT_IPI:
+	case EXIT_CACHE:
+	case EXIT_MAINTENANCE:
+		arch_vcpu_emulate(vcpu);
+		break;
+	case EXIT_MEMORY:
+	case EXIT_MMIO:
+		fault_or_device(vcpu);
+		break;
+	case EXIT_INTERRUPT:
+		arch_irq_poll();
+		break;
+	case EXIT_IDLE:
+		arch_vcpu_skip(vcpu);
+		atomic_or(&vcpu->requests, VCPU_REQUEST_WAIT);
+		break;
+	case EXIT_RELAX:
+		arch_vcpu_skip(vcpu);
+		atomic_or(&vcpu->requests, VCPU_REQUEST_YIELD);
+		break;
+	default:
+		crash_unknown(vcpu);
+		break;
+	}
+}
+
+enum vcpu_leave vcpu_run(struct vcpu *vcpu)
+{
+	struct s2 *s2 = &vcpu->vm->s2;
+
+	for (;;) {
+		u64 left_at;
+
+		if (unlikely(load_relaxed(&vcpu->requests))) {
+			enum vcpu_leave leave = take_requests(vcpu);
+
+			if (leave != LEAVE_NOT) {
+				return leave;
+			}
+		}
+		s2_entering(s2);
+		arch_vcpu_enter(vcpu);
+		s2_left(s2);
+		left_at = arch_now();
+		handle_exit(vcpu);
+		vcpu->exits[vcpu->exit.reason]++;
+		vcpu->inside_ticks[vcpu->exit.reason] += arch_now() - left_at;
+	}
+}
+
+/* ---- Power --------------------------------------------------------------------------------- */
+
+enum status vcpu_on(struct vcpu *vcpu, u64 entry, u64 context)
+{
+	struct vm *vm = vcpu->vm;
+	enum status status = EXISTS;
+
+	/* The lock decides among racing callers; a vCPU still on its way out counts as on. */
+	lock_take(&vm->lock);
+	if (vm_has_ended(vm) || vm->state == VM_RESETTING) {
+		status = DENIED;
+	} else if (!vcpu_is_on(vcpu)) {
+		vcpu->requests &= VCPU_REQUEST_PAUSE;
+		arch_vcpu_reset(vcpu, entry, context);
+		atomic_add(&vm->vcpus_on, 1);
+		check(sched_start(vcpu));
+		status = OK;
+	}
+	lock_drop(&vm->lock);
+	return status;
+}
+
+void vcpu_off(struct vcpu *vcpu)
+{
+	atomic_or(&vcpu->requests, VCPU_REQUEST_STOP);
+}
+
+bool vcpu_is_on(const struct vcpu *vcpu)
+{
+	return load_acquire(&vcpu->state) != VCPU_OFF;
+}

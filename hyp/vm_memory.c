@@ -1,0 +1,216 @@
+/*
+ * Guest RAM: where its bytes come from at the first touch.
+ *
+ *     fault -> a 2 MiB block, else a 4 KiB page -> zero, or the image that lies there -> one leaf
+ *
+ * Nothing is populated before it is touched. Several vCPUs may fault on one place: each gets a frame
+ * ready, one of them maps it, and the others give theirs back.
+ */
+#include "hyp/vm.h"
+
+#include "hyp/s2_cursor.h"
+
+#include <arch/cpu.h>
+
+#include <string.h>
+
+static const struct s2_attr ram_attr = {.perm = S2_RWX, .memory = S2_NORMAL};
+
+bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)
+{
+	u64 offset = a.v - vm->ram_base.v;
+
+	return offset < vm->ram_size && size <= vm->ram_size - offset;
+}
+
+u64 vm_memory_current(const struct vm *vm)
+{
+	const struct s2_stats *s = &vm->s2.stats;
+
+	return load_relaxed(&s->leaf_4k) * PAGE_SIZE + load_relaxed(&s->leaf_2m) * MIB(2) +
+	       load_relaxed(&s->leaf_1g) * GIB(1);
+}
+
+/* ---- What a fresh page holds ----------------------------------------------------------------- */
+
+struct span {
+	u64 start, end; /* guest-physical */
+};
+
+static struct span overlap(const struct vm_image *image, u64 start, u64 end)
+{
+	struct span s = {
+		max_u64(image->gpa.v, start),
+		min_u64(image->gpa.v + image->size, end),
+	};
+
+	return s;
+}
+
+static bool is_covered_by_one(const struct vm *vm, u64 start, u64 end)
+{
+	for (u32 i = 0; i < vm->image_count; i++) {
+		struct span s = overlap(&vm->images[i], start, end);
+
+		if (s.start == start && s.end == end) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Whole lines at once where both sides are aligned to them, the rest byte by byte. */
+static void copy_bytes(u8 *to, const u8 *from, u64 size)
+{
+	u64 lines = is_aligned((u64)to | (u64)from, 64) ? align_down(size, 64) : 0;
+
+	arch_copy(to, from, lines);
+	memcpy(to + lines, from + lines, size - lines);
+}
+
+static void fill(const struct vm *vm, hpa_t frame, u64 start, u64 size)
+{
+	u8 *bytes = hpa_ptr(frame);
+
+	if (!is_covered_by_one(vm, start, start + size)) {
+		arch_zero(bytes, size);
+	}
+	for (u32 i = 0; i < vm->image_count; i++) {
+		const struct vm_image *image = &vm->images[i];
+		struct span s = overlap(image, start, start + size);
+
+		if (s.start < s.end) {
+			copy_bytes(bytes + (s.start - start),
+				   image->bytes + (s.start - image->gpa.v), s.end - s.start);
+		}
+	}
+	arch_publish_memory(bytes, size);
+}
+
+/* ---- Faults -------------------------------------------------------------------------------- */
+
+static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned level)
+{
+	hpa_t frame = frame_alloc(order, FRAME_GUEST, vm->number);
+	enum status status;
+
+	if (hpa_is_none(frame)) {
+		return NOMEM;
+	}
+	frame_of(frame)->gfn = at.v >> PAGE_SHIFT;
+	fill(vm, frame, at.v, order_bytes(order));
+	status = s2_map_leaf(&vm->s2, at, level, frame, ram_attr);
+	if (status != OK) {
+		frame_put(frame);
+	}
+	return status;
+}
+
+static bool block_fits(const struct vm *vm, gpa_t block)
+{
+	return !vm->small_pages && vm_memory_contains(vm, block, BLOCK_SIZE);
+}
+
+/* Somebody was faster, or it is not about a missing page at all. */
+static enum status already_mapped(struct vm *vm, const struct exit *exit)
+{
+	struct s2_leaf leaf = s2_query(&vm->s2, exit->gpa);
+
+	if (leaf.kind != S2_LEAF) {
+		return AGAIN;
+	}
+	return leaf.attr.perm & exit->access ? OK : DENIED;
+}
+
+static void count_fault(struct vm *vm)
+{
+	u64 current = vm_memory_current(vm);
+
+	atomic_add(&vm->counters.pgfault, 1);
+	/* A peak that two CPUs raise at once may miss the smaller of the two: it is no sum. */
+	if (current > load_relaxed(&vm->counters.memory_peak)) {
+		store_relaxed(&vm->counters.memory_peak, current);
+	}
+}
+
+enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
+{
+	gpa_t block = gpa(align_down(exit->gpa.v, BLOCK_SIZE));
+	gpa_t page = gpa(align_down(exit->gpa.v, PAGE_SIZE));
+	enum status status = NOMEM;
+
+	if (exit->accessed) {
+		atomic_add(&vm->counters.access_flag_faults, 1);
+		return s2_mark_accessed(&vm->s2, exit->gpa) == NOENT ? AGAIN : OK;
+	}
+	if (block_fits(vm, block)) {
+		status = map_fresh(vm, block, ORDER_2M, 1);
+	}
+	if (status == NOMEM || (status == EXISTS && already_mapped(vm, exit) == AGAIN)) {
+		status = map_fresh(vm, page, ORDER_4K, 0);
+	}
+	if (status == EXISTS) {
+		return already_mapped(vm, exit);
+	}
+	if (status == OK) {
+		count_fault(vm);
+	}
+	return status;
+}
+
+/* ---- Lamina's own access -------------------------------------------------------------------- */
+
+typedef void (*page_fn)(void *context, u8 *bytes, u64 size, u64 done);
+
+/* Calls `fn` for each piece of guest RAM that lies in one leaf, faulted in and held while it runs. */
+static enum status for_each_piece(struct vm *vm, gpa_t at, u64 size, u8 access, page_fn fn,
+				  void *context)
+{
+	u64 done = 0;
+
+	if (!vm_memory_contains(vm, at, size)) {
+		return INVALID;
+	}
+	while (done < size) {
+		gpa_t here = gpa_add(at, done);
+		u64 piece = min_u64(size - done, PAGE_SIZE - (here.v & (PAGE_SIZE - 1)));
+		u64 outer = s2_walk_begin(&vm->s2);
+		struct s2_leaf leaf = s2_query(&vm->s2, here);
+		bool usable = leaf.kind == S2_LEAF && (leaf.attr.perm & access);
+
+		if (usable) {
+			fn(context, hpa_ptr(leaf.hpa), piece, done);
+			done += piece;
+		}
+		s2_walk_end(&vm->s2, outer);
+		if (!usable) {
+			struct exit fault = {.gpa = here, .access = access};
+			enum status status = vm_memory_fault(vm, &fault);
+
+			if (status != OK && status != AGAIN) {
+				return status;
+			}
+		}
+	}
+	return OK;
+}
+
+static void copy_out(void *context, u8 *bytes, u64 size, u64 done)
+{
+	memcpy((u8 *)context + done, bytes, size);
+}
+
+static void copy_in(void *context, u8 *bytes, u64 size, u64 done)
+{
+	memcpy(bytes, (const u8 *)context + done, size);
+}
+
+enum status vm_memory_read(struct vm *vm, gpa_t from, void *to, u64 size)
+{
+	return for_each_piece(vm, from, size, ACCESS_READ, copy_out, to);
+}
+
+enum status vm_memory_write(struct vm *vm, gpa_t to, const void *from, u64 size)
+{
+	return for_each_piece(vm, to, size, ACCESS_WRITE, copy_in, (void *)(uintptr_t)from);
+}

@@ -1,0 +1,45 @@
+/*
+ * Spinlocks, fair by ticket, and the one place where the lock order is said.
+ *
+ * LOCK ORDER, outermost first; take no lock while you hold one further right:
+ *
+ *     vm_list < vm < s2 < vgic < device < sched < frame < console
+ *
+ * The hypervisor runs with interrupts masked, so no lock needs an interrupt-safe form. Nothing
+ * unbounded runs under a lock (I7), and a stage-2 fault takes none that is VM-wide (I8).
+ */
+#ifndef HYP_LOCK_H
+#define HYP_LOCK_H
+
+#include "hyp/atomic.h"
+
+#include <arch_inline.h>
+
+struct lock {
+	u32 next;    /* ticket that the next comer draws */
+	u32 serving; /* ticket that may go in */
+};
+
+static inline void lock_take(struct lock *l)
+{
+	u32 ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
+
+	while (load_acquire(&l->serving) != ticket) {
+		cpu_relax();
+	}
+}
+
+static inline bool lock_try(struct lock *l)
+{
+	u32 serving = load_relaxed(&l->serving);
+
+	return __atomic_compare_exchange_n(&l->next, &serving, serving + 1, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
+}
+
+static inline void lock_drop(struct lock *l)
+{
+	store_release(&l->serving, load_relaxed(&l->serving) + 1);
+}
+
+#endif

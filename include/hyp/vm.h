@@ -1,0 +1,165 @@
+/*
+ * A virtual machine: its memory, its vCPUs, its devices, its counters.
+ *
+ * vm_build() makes one of a checked configuration; vm_destroy() takes it apart again and gives every
+ * frame back. Guest RAM is not populated at build: the first touch of a page faults it in
+ * (vm_memory.c), with the bytes of the kernel, ramdisk or device tree where one lies there.
+ */
+#ifndef HYP_VM_H
+#define HYP_VM_H
+
+#include "hyp/config.h"
+#include "hyp/cpu.h"
+#include "hyp/exit.h"
+#include "hyp/lock.h"
+#include "hyp/s2.h"
+#include "hyp/status.h"
+
+#include <arch_vm.h>
+
+#define VM_MAX 16
+#define VM_VCPUS_MAX CONFIG_CPUS_MAX
+#define VM_IMAGES_MAX 4
+#define VM_MMIO_MAX 8
+
+struct vcpu;
+struct vm;
+
+enum vm_state {
+	VM_BUILDING,
+	VM_RUNNING,
+	VM_PAUSED,   /* by the operator: no vCPU is entered */
+	VM_OFF,	     /* it powered itself off */
+	VM_CRASHED,  /* Lamina ended it; vm->last_words says why */
+	VM_DESTROYED,/* by the operator */
+	VM_RESETTING,/* its vCPUs stop, then it starts anew */
+};
+
+/* Exact counts of events since the VM was built. Linux's words where Linux has one. */
+#define VM_COUNTERS(X)                                                                             \
+	X(pgfault)     /* s2 faults answered with a page */                                        \
+	X(pages_4k)    /* mapped now, by size */                                                   \
+	X(pages_2m)                                                                                \
+	X(pages_1g)                                                                                \
+	X(memory_peak) /* most bytes ever mapped */                                                \
+	X(thp_split_page)                                                                          \
+	X(access_flag_faults)                                                                      \
+	X(console_bytes)                                                                           \
+	X(irqs_injected)                                                                           \
+	X(stolen_ns)   /* runnable, but not running, summed over vCPUs */                          \
+	X(run_ns)
+
+struct vm_counters {
+#define X(name) u64 name;
+	VM_COUNTERS(X)
+#undef X
+};
+
+/* Bytes that a part of guest RAM starts with; pages are filled from it when they fault in. */
+struct vm_image {
+	gpa_t gpa;
+	u64 size;
+	const u8 *bytes;
+};
+
+/* A device's registers in guest-physical space. Handlers run on the vCPU's own CPU. */
+struct mmio_ops {
+	u64 (*read)(void *device, struct vcpu *vcpu, u64 offset, unsigned size);
+	void (*write)(void *device, struct vcpu *vcpu, u64 offset, unsigned size, u64 value);
+};
+
+struct mmio_region {
+	gpa_t base;
+	u64 size;
+	const struct mmio_ops *ops;
+	void *device;
+	const char *name;
+};
+
+struct vm {
+	/* Constant once built. */
+	u16 number; /* from 1: "d1" to people; its frames' owner */
+	char name[CONFIG_NAME_MAX];
+	gpa_t ram_base;
+	u64 ram_size; /* bytes */
+	u32 vcpu_count;
+	u32 weight;
+	bool small_pages; /* 4 KiB only */
+	struct vcpu *vcpus[VM_VCPUS_MAX];
+	struct vm_image images[VM_IMAGES_MAX];
+	u32 image_count;
+	struct mmio_region mmio[VM_MMIO_MAX];
+	u32 mmio_count;
+	void *console; /* the device that takes the operator's keys, see console.h */
+	bool console_is_up;
+
+	struct s2 s2; /* locks itself */
+
+	struct lock lock;      /* vm: guards the two below */
+	enum vm_state state;   /* read without the lock */
+	char last_words[160];  /* why it crashed */
+
+	/* Written with atomic_add, read by anyone. */
+	u32 vcpus_on;	/* vCPUs that are not off */
+	struct vm_counters counters;
+	u64 last_output_ns; /* for "silent for 5 s" */
+	u64 start_ns;
+	u64 end_ns;
+
+	struct arch_vm arch;
+};
+
+/* All VMs that were built, in the order of the configuration; destroyed ones stay listed. */
+extern struct vm *vms[VM_MAX];
+extern u32 vm_count;
+
+/*
+ * Builds what `config` says; vCPU 0 is ready to run, nothing runs yet. On failure everything is
+ * given back and `why` (size bytes) says what was wrong in one sentence.
+ */
+enum status vm_build(const struct config_vm *config, char *why, size_t size);
+void vm_start(struct vm *vm);
+
+/* vm_off: the guest asked. vm_crash: it did what cannot be survived; printf-like reason. */
+void vm_off(struct vm *vm);
+__attribute__((format(printf, 2, 3))) void vm_crash(struct vm *vm, const char *format, ...);
+void vm_destroy(struct vm *vm);
+void vm_pause(struct vm *vm);
+void vm_unpause(struct vm *vm);
+
+/* The guest asked for a reset: same images, same vCPUs, RAM as new. */
+void vm_reset(struct vm *vm);
+
+/* The scheduler put down the VM's last vCPU that was on: if the VM ended, every frame goes back; if it is
+ * to start anew, it does. The last VM that ends ends the run. */
+void vm_all_off(struct vm *vm);
+
+/* Has it ended, one way or another? */
+bool vm_has_ended(const struct vm *vm);
+
+const char *vm_state_name(enum vm_state s);
+
+/* Adds a device; regions do not overlap each other or RAM. FULL when there are VM_MMIO_MAX. */
+enum status vm_mmio_add(struct vm *vm, struct mmio_region region);
+const struct mmio_region *vm_mmio_find(const struct vm *vm, gpa_t a);
+
+/*
+ * The s2 fault of a RAM address: gets a frame, fills it, maps it, 2 MiB where it can. OK means: run
+ * the same instruction again. NOENT: no RAM there. DENIED: RAM, but not for this access.
+ */
+enum status vm_memory_fault(struct vm *vm, const struct exit *exit);
+
+/* True when [a, a + size) is guest RAM. */
+bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size);
+
+/*
+ * Copies between guest RAM and Lamina, faulting pages in as the guest would. INVALID outside RAM,
+ * NOMEM when a page could not be had; then nothing is promised about the bytes.
+ */
+enum status vm_memory_read(struct vm *vm, gpa_t from, void *to, u64 size);
+enum status vm_memory_write(struct vm *vm, gpa_t to, const void *from, u64 size);
+
+/* Bytes of host memory that back this VM's RAM now. */
+u64 vm_memory_current(const struct vm *vm);
+
+#endif

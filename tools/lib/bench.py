@@ -1,0 +1,170 @@
+"""What things cost, in instructions: a counter that ticks once an instruction is read by the guest.
+
+`boot` starts the same kernel and ramdisk bare and under Lamina. The ramdisk's first program prints the
+virtual counter at user space's first instructions; bare that is the count since power-on, and under
+Lamina it is so once the guest's offset is added.
+"""
+import argparse
+import json
+import os
+import re
+import sys
+
+import machine
+from common import BUILD, STATUS_OK, Failure, guest_folder, need_file, relative
+from run import Run
+
+BOOT_ARGUMENTS = "console=ttyAMA0 quiet cryptomgr.notests nokaslr lamina.poweroff rdinit=/bin/ticks"
+BOOT_MEMORY_MIB = 512
+BOOT_CONFIG = f"""/dts-v1/;
+
+/* Made by tools/lamina bench boot. */
+/ {{
+	chosen {{
+		domU1 {{
+			compatible = "xen,domain";
+			cpus = <1>;
+			memory = "{BOOT_MEMORY_MIB}M";
+			kernel = "vmlinuz";
+			ramdisk = "initramfs.cpio.gz";
+			bootargs = "{BOOT_ARGUMENTS}";
+		}};
+	}};
+}};
+"""
+TICKS = re.compile(r"guest: ticks = (\d+)")
+TIMEOUT_S = 300
+
+# name of the guest's operation: the most it may cost; None is measured without a bound
+EXIT_BOUNDS = {
+    "hvc_psci_version": 150,
+    "id_register": 150,
+    "gicd_typer_read": 250,
+    "touch_4k_fresh": 700,
+    "touch_2m_fresh_per_4k": 100,
+    "self_sgi": 700,
+    "vtimer": 700,
+    "wfi_wake": None,
+}
+BOOT_BOUNDS = {"lamina": None, "before_guest": 10_000_000, "inside": 3_000_000}
+
+
+class Lines:
+    """A sink that keeps all lines, for looking numbers up."""
+
+    def __init__(self):
+        self.lines = []
+
+    def __call__(self, guest, line):
+        self.lines.append(line.decode(errors="replace"))
+
+    def first(self, pattern):
+        for line in self.lines:
+            match = pattern.search(line)
+            if match:
+                return match
+        raise Failure(f"the run printed no line like: {pattern.pattern}")
+
+
+def machine_options(arch, path, cpu="max"):
+    return argparse.Namespace(arch=arch, config=path, cpu=cpu, smp="1", mem=None, icount=True, log=None, batch=True)
+
+
+def run_lamina(arch, path):
+    """Lines and summary of a counted run."""
+    lines = Lines()
+    target = machine.prepare(machine_options(arch, path))
+    run = Run(target.command(), keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
+    if run.status != STATUS_OK or run.summary is None:
+        sys.stdout.write("\n".join(lines.lines[-40:]) + "\n")
+        raise Failure(f"the measured run under Lamina ended with status {run.status}: {run.ending()}")
+    return lines, run.summary
+
+
+def run_bare(arch):
+    """Instructions from power-on to user space without a hypervisor."""
+    lines = Lines()
+    folder = guest_folder(arch)
+    command = ["qemu-system-aarch64", "-M", "virt,gic-version=3,dtb-randomness=off",
+               "-cpu", machine.cpu_model("max", True), "-smp", "1", "-m", str(BOOT_MEMORY_MIB),
+               "-display", "none", "-nic", "none", "-monitor", "none", "-serial", "stdio",
+               "-kernel", need_file(os.path.join(folder, "vmlinuz"), "the guest's kernel"),
+               "-initrd", need_file(os.path.join(folder, "initramfs.cpio.gz"), "the guest's ramdisk"),
+               "-append", BOOT_ARGUMENTS] + machine.ICOUNT_OPTIONS
+    Run(command, keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
+    return int(lines.first(TICKS)[1])
+
+
+def take(summary, key):
+    if key not in summary:
+        raise Failure(f"summary.json has no {key}")
+    return summary[key]
+
+
+def write_result(name, result):
+    folder = os.path.join(BUILD, "bench")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=2)
+        file.write("\n")
+    print(f"written: {relative(path)}")
+
+
+def print_row(name, value, bound):
+    verdict = "" if bound is None else ("holds" if value <= bound else "MISSED")
+    print(f"  {name:<26} {value:>13,} {'' if bound is None else format(bound, ','):>13}  {verdict}")
+    return bound is None or value <= bound
+
+
+def bench_boot(arch):
+    folder = os.path.join(BUILD, "bench")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "boot.dts")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(BOOT_CONFIG)
+    bare = run_bare(arch)
+    lines, summary = run_lamina(arch, path)
+    before = take(summary, "before_guest_ticks")
+    result = {
+        "bare": bare,
+        "lamina": int(lines.first(TICKS)[1]) + before,
+        "before_guest": before,
+        "inside": take(summary, "inside_ticks"),
+        "exits": take(summary, "inside_by_reason"),
+    }
+    print(f"instructions, power-on to user space ({BOOT_MEMORY_MIB} MiB, one vCPU)      bound")
+    held = print_row("bare", bare, None)
+    for name, bound in {**BOOT_BOUNDS, "lamina": bare}.items():
+        held &= print_row(name, result[name], bound)
+    for reason, count in sorted(result["exits"].items(), key=lambda pair: -pair[1]):
+        print_row("  " + reason, count, None)
+    print(f"  lamina / bare = {result['lamina'] / bare:.4f}")
+    write_result(f"boot-{arch}.json", result)
+    return held
+
+
+def bench_exits(arch):
+    lines, _ = run_lamina(arch, os.path.join("configs", "bench.dts"))
+    measured = {}
+    for line in lines.lines:
+        match = re.search(r"\bbench (\w+) (\d+)$", line)
+        if match:
+            measured[match[1]] = int(match[2])
+    missing = [name for name in EXIT_BOUNDS if name not in measured]
+    if missing:
+        raise Failure(f"the guest did not measure {', '.join(missing)}")
+    print("instructions for one operation of a guest            bound")
+    held = all([print_row(name, count, EXIT_BOUNDS.get(name)) for name, count in measured.items()])
+    write_result(f"exits-{arch}.json", [{"op": name, "instructions": count} for name, count in measured.items()])
+    return held
+
+
+BENCHES = {"boot": bench_boot, "exits": bench_exits}
+
+
+def command(options):
+    held = BENCHES[options.what](options.arch)
+    if not held:
+        print("lamina: a bound is missed", file=sys.stderr)
+    return 0 if held else 1

@@ -1,0 +1,81 @@
+"""The sub-commands: what can be asked for, each with its options, and the function that does it."""
+import argparse
+import sys
+
+import bench
+import config
+import debug
+import machine
+import run
+from common import STATUS_FAILED, Failure
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse would end with 2, which here means that Lamina panicked."""
+
+    def error(self, message):
+        self.print_usage(sys.stderr)
+        self.exit(STATUS_FAILED, f"{self.prog}: {message}\n")
+
+
+def add_machine_options(parser):
+    parser.add_argument("--arch", default="arm64", help="what to boot (arm64)")
+    parser.add_argument("--cpu", help="QEMU's CPU model (default: cortex-a76)")
+    parser.add_argument("--smp", help="CPUs of the machine (default: 2; 1 with --icount)")
+    parser.add_argument("--mem", help="its memory, in MiB or as 2G (default: the guests' and 256 MiB)")
+    parser.add_argument("--icount", action="store_true", help="repeatable: one instruction, one tick")
+    parser.add_argument("--log", help="level of Lamina's own log: error, warn, info, debug")
+    parser.add_argument("--batch", action="store_true", help="no keyboard; guests power off once up")
+
+
+def add_config(parser):
+    parser.add_argument("config", help="a device tree (.dts), or a compiled one")
+
+
+def build_parser():
+    parser = Parser(prog="lamina", description="Boots, checks and measures Lamina.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    one = commands.add_parser("run", help="boot a configuration")
+    add_machine_options(one)
+    one.add_argument("-o", "--out", help="folder for the logs and the summary of the run")
+    one.add_argument("--timeout", help="seconds until the run is ended with status 124")
+    add_config(one)
+    one.set_defaults(function=run.command)
+
+    one = commands.add_parser("check", help="check a configuration on this machine")
+    one.add_argument("--arch", default="arm64", help="for which architecture (arm64)")
+    add_config(one)
+    one.set_defaults(function=config.command)
+
+    one = commands.add_parser("qemu-cmd", help="print what `run` would start, and do not start it")
+    add_machine_options(one)
+    add_config(one)
+    one.set_defaults(function=machine.command)
+
+    one = commands.add_parser("gdb", help="start stopped, with gdb attached")
+    add_machine_options(one)
+    add_config(one)
+    one.set_defaults(function=debug.command)
+
+    one = commands.add_parser("bench", help="count instructions of a boot, or of single exits")
+    one.add_argument("--arch", default="arm64", help="which Lamina to measure (arm64)")
+    one.add_argument("what", choices=sorted(bench.BENCHES))
+    one.set_defaults(function=bench.command)
+    return parser
+
+
+def main(arguments):
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.function(options)
+    except Failure as failure:
+        # What is wrong with a configuration begins with its file's name, whoever found it.
+        who = "lamina: " if failure.status == STATUS_FAILED else ""
+        print(f"{who}{failure}", file=sys.stderr)
+        return failure.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return STATUS_FAILED

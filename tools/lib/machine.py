@@ -1,0 +1,143 @@
+"""The emulated machine: one QEMU command for one configuration.
+
+Memory of `virt` starts at 1 GiB. QEMU puts Lamina 2 MiB above that, and the machine's own device tree
+where a Linux kernel would like it; the configuration and the files that it names are placed here, in
+what is left. Lamina finds them in the device tree, each under the name that the configuration uses.
+
+    0x40000000  QEMU's boot code
+    0x40200000  Lamina, up to LAMINA_ROOM
+                files, each at a multiple of 2 MiB, around the device tree
+"""
+import os
+import shlex
+import sys
+
+from common import MIB, Failure, lamina_image, parse_memory, parse_number, relative, versions
+from config import Config
+
+RAM_START = 0x40000000
+LAMINA_START = RAM_START + 2 * MIB
+LAMINA_ROOM = 32 * MIB
+PLACE_STEP = 2 * MIB
+DTB_ROOM = 2 * MIB
+OWN_MEMORY = 256 * MIB
+MEMORY_STEP = 64 * MIB
+
+DEFAULT_CPU = "cortex-a76"
+DEFAULT_SMP = "2"
+CPUS_MAX = 8
+# QEMU computes pointer authentication's real cipher, at many times the cost of everything else.
+CPU_EXTRAS = {"max": "pauth-impdef=on"}
+LOG_LEVELS = ("error", "warn", "info", "debug")
+# One instruction is one nanosecond is one tick of the counter, and nothing comes from the host's clock.
+ICOUNT_OPTIONS = ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]
+ICOUNT_CPU = "cntfrq=1000000000"
+
+
+def align_up(value, step):
+    return (value + step - 1) // step * step
+
+
+def commas_doubled(text):
+    """QEMU's way to write a comma inside of an option's value."""
+    return text.replace(",", ",,")
+
+
+def cpu_model(cpu, icount):
+    """A full CPU string is the user's own; a bare name gets what it needs to be quick."""
+    if "," in cpu:
+        return cpu
+    parts = [cpu] + ([CPU_EXTRAS[cpu]] if cpu in CPU_EXTRAS else []) + ([ICOUNT_CPU] if icount else [])
+    return ",".join(parts)
+
+
+class Places:
+    """Hands out memory for files: upwards, around what QEMU has put there itself."""
+
+    def __init__(self, memory):
+        # hw/arm/boot.c: at half of memory but at most 128 MiB up, then to a multiple of 2 MiB.
+        dtb = align_up(RAM_START + min(memory // 2, 128 * MIB), 2 * MIB)
+        self.taken = [(LAMINA_START, LAMINA_START + LAMINA_ROOM), (dtb, dtb + DTB_ROOM)]
+        self.end = RAM_START + memory
+
+    def place(self, size, name):
+        start = LAMINA_START
+        for low, high in sorted(self.taken):
+            if start < high and low < start + size:
+                start = align_up(high, PLACE_STEP)
+        if start + size > self.end:
+            raise Failure(f"MEM: {self.end - RAM_START >> 20} MiB are too little for the files: {name} does not fit")
+        self.taken.append((start, start + size))
+        return start
+
+
+class Machine:
+    """What was asked for, made definite; refuses what cannot be."""
+
+    def __init__(self, options, configuration):
+        self.config = configuration
+        self.batch = options.batch
+        self.icount = options.icount
+        self.log = options.log
+        if self.log and self.log not in LOG_LEVELS:
+            raise Failure(f"LOG = {self.log}: must be one of {', '.join(LOG_LEVELS)}")
+        self.smp = parse_number(options.smp or ("1" if self.icount else DEFAULT_SMP), "SMP", 1, CPUS_MAX)
+        if self.icount and self.smp > 1:
+            raise Failure(f"SMP = {self.smp}: ICOUNT=1 is for one CPU: with more, runs are not repeatable")
+        self.cpu = cpu_model(options.cpu or DEFAULT_CPU, self.icount)
+        self.memory = self.choose_memory(options.mem)
+
+    def choose_memory(self, text):
+        wanted = self.config.memory + self.config.files_size() + OWN_MEMORY
+        memory = parse_memory(text, "MEM") if text else align_up(wanted, MEMORY_STEP)
+        return memory
+
+    def describe(self):
+        found = versions(self.config.arch)
+        return [
+            f"guest kernel {found['kernel']}; QEMU {found['qemu']}",
+            f"machine: virt, {self.smp} x {self.cpu}, {self.memory // MIB} MiB"
+            + (", instructions counted" if self.icount else ""),
+            f"configuration: {relative(self.config.path)}" + (", no keyboard" if self.batch else ""),
+        ]
+
+    def boot_words(self):
+        return "batch" if self.batch else ""
+
+    def loaders(self):
+        places = Places(self.memory)
+        for name, path in [("config", self.config.blob)] + self.config.modules:
+            address = places.place(os.path.getsize(path), name)
+            yield f"guest-loader,addr={address:#x},kernel={commas_doubled(path)},bootargs={commas_doubled(name)}"
+
+    def command(self):
+        machine = "virt,virtualization=on,gic-version=3" + (",dtb-randomness=off" if self.icount else "")
+        line = ["qemu-system-aarch64", "-M", machine, "-cpu", self.cpu, "-smp", str(self.smp),
+                "-m", str(self.memory // MIB), "-display", "none", "-nic", "none", "-monitor", "none",
+                "-chardev", "stdio,id=console,mux=off,signal=off", "-serial", "chardev:console",
+                "-semihosting-config", "enable=on,target=native",
+                "-kernel", lamina_image(self.config.arch)]
+        if self.icount:
+            line += ICOUNT_OPTIONS
+        if self.boot_words():
+            line += ["-append", self.boot_words()]
+        for loader in self.loaders():
+            line += ["-device", loader]
+        return line
+
+
+def prepare(options):
+    """The machine for a command's options; the configuration's problems go to stderr."""
+    configuration = Config(options.config, options.arch)
+    configuration.take_files(sys.stderr)
+    target = Machine(options, configuration)
+    if target.log:
+        configuration.add_log_level(target.log)
+    if target.batch:
+        configuration.add_poweroff()
+    return target
+
+
+def command(options):
+    print(shlex.join(prepare(options).command()))
+    return 0

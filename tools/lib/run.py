@@ -1,0 +1,195 @@
+"""One run: QEMU started, its console passed on and filed, its end told truthfully."""
+import fcntl
+import json
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import machine
+from common import (STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_INTERRUPTED, STATUS_OK, STATUS_PANICKED,
+                    STATUS_TIMEOUT, Failure, first_line, parse_number, versions, TOP)
+from stream import LogFolder, Stream
+
+TIMEOUT_MAX_S = 7 * 24 * 3600
+MEANINGS = {
+    STATUS_OK: "all guests are off",
+    STATUS_GUEST_CRASHED: "a guest crashed or was refused",
+    STATUS_PANICKED: "Lamina panicked",
+    STATUS_TIMEOUT: "the time was up",
+    STATUS_INTERRUPTED: "interrupted",
+}
+
+
+class Terminal:
+    """QEMU makes the terminal raw; whatever becomes of QEMU, it is put back as it was."""
+
+    def __enter__(self):
+        self.settings = termios.tcgetattr(0) if os.isatty(0) else None
+        self.flags = fcntl.fcntl(0, fcntl.F_GETFL) if self.settings else 0
+        return self
+
+    def __exit__(self, *_):
+        if self.settings:
+            termios.tcsetattr(0, termios.TCSANOW, self.settings)
+            fcntl.fcntl(0, fcntl.F_SETFL, self.flags)
+
+
+def write_all(descriptor, data):
+    """The terminal is QEMU's too, which makes it non-blocking: then a full one is tried again."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data):]
+        except BlockingIOError:
+            time.sleep(0.002)
+
+
+class Run:
+    """Ends in `status`; `summary` is what Lamina counted, or None if it did not come to that."""
+
+    def __init__(self, command, keyboard, timeout_s=None, sink=None, show=True):
+        self.command = command
+        self.keyboard = keyboard
+        self.timeout_s = timeout_s
+        self.show = show
+        self.stream = Stream(sink)
+        self.complaints = b""  # what QEMU itself said
+        self.summary = None
+        self.status = self.supervise()
+        self.take_summary()
+
+    def supervise(self):
+        with Terminal():
+            try:
+                self.process = subprocess.Popen(
+                    self.command, stdin=None if self.keyboard else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            except OSError as error:
+                raise Failure(f"{self.command[0]} does not start: {error.strerror}") from error
+            try:
+                ended = self.pass_on()
+                return self.judge(self.process.wait()) if ended else STATUS_TIMEOUT
+            except KeyboardInterrupt:
+                return STATUS_INTERRUPTED
+            finally:
+                self.stop()
+                self.emit(self.stream.close())
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def pass_on(self):
+        """False when the time was up, true when QEMU closed its end."""
+        deadline = time.monotonic() + self.timeout_s if self.timeout_s else None
+        selector = selectors.DefaultSelector()
+        selector.register(self.process.stdout, selectors.EVENT_READ, self.take_console)
+        selector.register(self.process.stderr, selectors.EVENT_READ, self.take_complaint)
+        while selector.get_map():
+            left = max(0, deadline - time.monotonic()) if deadline else None
+            if left == 0:
+                return False
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, 65536)
+                if data:
+                    key.data(data)
+                else:
+                    selector.unregister(key.fileobj)
+        return True
+
+    def take_console(self, data):
+        self.emit(self.stream.feed(data))
+
+    def take_complaint(self, data):
+        self.complaints += data
+        write_all(2, data)
+
+    def emit(self, data):
+        if self.show:
+            write_all(1, data)
+
+    def judge(self, code):
+        """QEMU's own failures end with 1 too, and a terminated QEMU with 0: Lamina's have a summary."""
+        if code == STATUS_PANICKED:
+            return STATUS_PANICKED
+        if code in (STATUS_OK, STATUS_GUEST_CRASHED) and self.stream.json:
+            return code
+        return STATUS_FAILED
+
+    def take_summary(self):
+        if not self.stream.json:
+            return
+        try:
+            self.summary = json.loads(b"".join(self.stream.json))
+        except ValueError as error:
+            print(f"lamina: the summary is no JSON: {error}", file=sys.stderr)
+            self.status = self.status or STATUS_FAILED
+
+    def ending(self):
+        if self.status != STATUS_FAILED:
+            return MEANINGS[self.status]
+        last = self.complaints.decode(errors="replace").strip().splitlines()
+        return "QEMU failed: " + (last[-1] if last else "it ended before Lamina's summary")
+
+
+class Record:
+    """The folder of one run: enough to read what happened, and to do it again."""
+
+    def __init__(self, folder, target, line):
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(folder):
+            if name in ("hyp.log", "summary.json") or name.startswith("console.d"):
+                os.unlink(os.path.join(folder, name))  # of an earlier run: not to be taken for this one's
+        self.sink = LogFolder(folder)
+        shutil.copyfile(target.config.path, os.path.join(folder, target.config.copy_name()))
+        self.write("cmdline", shlex.join(line) + "\n")
+        self.write("versions", "".join(f"{name}: {text}\n" for name, text in self.versions(target.config.arch)))
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    @staticmethod
+    def versions(arch):
+        found = sorted(versions(arch).items())
+        try:
+            found.append(("lamina", first_line(["git", "-C", TOP, "describe", "--always", "--dirty"])))
+        except Failure:
+            pass  # no git, or no repository: a tree from an archive runs as well
+        return found
+
+    def close(self, run):
+        self.sink.close()
+        if run.summary is not None:
+            self.write("summary.json", json.dumps(run.summary, indent=2) + "\n")
+
+
+def raise_interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def command(options):
+    target = machine.prepare(options)
+    timeout = parse_number(options.timeout, "TIMEOUT", 1, TIMEOUT_MAX_S) if options.timeout else None
+    line = target.command()
+    for text in target.describe():
+        print(f"lamina: {text}", flush=True)
+    record = Record(options.out, target, line) if options.out else None
+    signal.signal(signal.SIGTERM, raise_interrupt)
+    signal.signal(signal.SIGHUP, raise_interrupt)
+    run = Run(line, not options.batch, timeout, record.sink if record else None)
+    if record:
+        record.close(run)
+    print(f"lamina: {run.ending()} (status {run.status})", file=sys.stderr)
+    return run.status
