@@ -29,7 +29,7 @@ say = $(if $(V),,@printf '  %-8s %s\n' $(1) $@)
 WARN = -Wall -Wextra -Werror
 DEPS = -MMD -MP
 CFLAGS_arm64 = -mgeneral-regs-only -march=armv8-a -mno-outline-atomics -mstrict-align
-CFLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fno-plt -fno-omit-frame-pointer \
+CFLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fvisibility=hidden -fno-omit-frame-pointer \
 	$(CFLAGS_$(ARCH)) $(WARN) -Iinclude -Iarch/$(ARCH) -isystem $(DEBIAN)/root/usr/include
 LDFLAGS = -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noexecstack,--build-id=none,--no-warn-rwx-segments
 LIBS = $(DEBIAN)/root/usr/lib/aarch64-linux-gnu/libfdt.a -lgcc
@@ -39,7 +39,7 @@ OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 
 # What the host compiles of arm64: logic alone, no assembly.
 PURE = $(wildcard $(PURE_NAMES:%=arch/arm64/%.c))
-PURE_NAMES = boot_tree guest_fdt image s2_armv8 vgic vgic_bank vgic_dist vgic_lr vgic_redist vid
+PURE_NAMES = emulate guest_fdt image s2_armv8 vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg vtime_pv vtrng
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64
 FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))

@@ -147,6 +147,7 @@ static u32 successes, odd_answers, rounds_not_one;
 extern char race_entry[];
 __asm__(".text\n"
 	".balign 4\n"
+	".globl race_entry\n"
 	"race_entry:\n"
 	"	ldr x1, [x0]\n"
 	"	add x1, x1, #1\n"

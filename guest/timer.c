@@ -92,6 +92,18 @@ static void start(const struct timer *t)
 
 #define named(suffix) (t == timers ? "cntv_" suffix : "cntp_" suffix)
 
+/*
+ * QEMU 7.2 adds the virtual timer's offset to CVAL without looking for overflow (gt_recalc_timer),
+ * takes the sum for the past, and spins for ever: with a hypervisor's offset beneath, stay that
+ * much away from the end.
+ */
+static u64 far_away(const struct timer *t)
+{
+	bool offset = t == timers && !guest_is_bare();
+
+	return offset ? ~0ul << 48 : ~0ul;
+}
+
 static void check_at_once_and_never(const struct timer *t)
 {
 	volatile u32 *count = &fired[t - timers];
@@ -102,7 +114,7 @@ static void check_at_once_and_never(const struct timer *t)
 	t->set_cval(t->now());
 	start(t);
 	check(named("cval_now_fires_at_once"), wait_until(*count, 1000), "never");
-	t->set_cval(~0ul);
+	t->set_cval(far_away(t));
 	start(t);
 	wait_microseconds(20000);
 	check_equal(named("cval_far_never_fires"), *count, 0);

@@ -16,6 +16,7 @@
 extern const u32 blob[];
 __asm__(".section .data.blob, \"aw\"\n"
 	".balign 8\n"
+	".globl blob\n"
 	"blob:\n"
 	".set n, 0\n"
 	".rept 655360\n"

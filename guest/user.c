@@ -17,7 +17,8 @@
 #define SVC32 0xef000000u
 #define EC_SVC32 0x11
 
-static u32 code[2] __attribute__((aligned(64)));
+static u32 code[1024]
+	__attribute__((aligned(4096))); /* two instructions, and room for their data */
 static u64 user_esr;
 static u32 user_vector_is_odd;
 
@@ -36,8 +37,9 @@ __asm__(".text\n"
 	"	stp x29, x30, [sp, #80]\n"
 	"	msr elr_el1, x0\n"
 	"	msr spsr_el1, x1\n"
-	"	movz x0, #0x8000, lsl #16\n" /* an address that user code may use */
+	"	add x0, x0, #2048\n" /* memory that user code may use: its own page */
 	"	eret\n"
+	".globl user_return\n"
 	"user_return:\n"
 	"	ldp x21, x22, [sp, #16]\n"
 	"	ldp x23, x24, [sp, #32]\n"

@@ -1,10 +1,9 @@
 /*
- * From a blob to checked structs: the blob as a whole, /chosen, and what guests must not share.
+ * From a blob to checked structs: /chosen, its guests, and what these must not share.
  *
- * The blob may be anything. Before libfdt follows a single offset of it, its header is held against
- * the size that is really there, and then fdt_check_full() has walked all of it; what is read later
- * lies inside what was walked. Nothing here recurses, and stacks at EL2 are small, so texts are
- * made where they are needed, one at a time.
+ * config_check_blob() has walked all of the blob before a single offset of it is followed here.
+ * Nothing recurses, and stacks at EL2 are small, so texts are made where they are needed, one at a
+ * time.
  */
 #include <libfdt.h>
 
@@ -12,83 +11,7 @@
 
 #include "config_internal.h"
 
-#define BLOB_ALIGN 8
-/* The format since 2007, and what dtc writes. */
-#define BLOB_VERSION 17
-/* "/dts-v1/", read as a magic number. */
-#define SOURCE_MAGIC 0x2f647473u
-
 #define GUEST_COMPATIBLE "xen,domain"
-
-/* ---- The blob as a whole --------------------------------------------------------------------- */
-
-static bool refuse_blob(struct config_reporter *r, const char *reason, const char *hint)
-{
-	config_report(r, "", "", reason, hint);
-	return false;
-}
-
-static bool check_magic(struct config_reporter *r, const void *blob)
-{
-	char reason[CONFIG_REASON_TEXT];
-	u32 magic = fdt_magic(blob);
-
-	if (magic == FDT_MAGIC) {
-		return true;
-	}
-	text_format(reason, sizeof(reason), "not a device tree blob: magic is 0x%08x, want 0x%08x",
-		    magic, FDT_MAGIC);
-	return refuse_blob(r, reason,
-			   magic == SOURCE_MAGIC ? "a source: dtc makes a blob of it" : "");
-}
-
-static bool check_header(struct config_reporter *r, const void *blob, u64 size)
-{
-	char reason[CONFIG_REASON_TEXT];
-
-	if (size < sizeof(struct fdt_header)) {
-		text_format(reason, sizeof(reason),
-			    "truncated: %u bytes hold no device tree header", (u32)size);
-		return refuse_blob(r, reason, "");
-	}
-	if (!check_magic(r, blob)) {
-		return false;
-	}
-	if (fdt_totalsize(blob) > size) {
-		text_format(reason, sizeof(reason),
-			    "truncated: the header says %u bytes, there are %llu",
-			    fdt_totalsize(blob), (unsigned long long)size);
-		return refuse_blob(r, reason, "");
-	}
-	if (fdt_totalsize(blob) > CONFIG_BLOB_MAX) {
-		return refuse_blob(r, "larger than 1 MiB: not a configuration", "");
-	}
-	if (fdt_version(blob) < BLOB_VERSION || fdt_last_comp_version(blob) > BLOB_VERSION) {
-		text_format(reason, sizeof(reason), "device tree format %u; want %u",
-			    fdt_version(blob), BLOB_VERSION);
-		return refuse_blob(r, reason, "");
-	}
-	return true;
-}
-
-static bool check_blob(struct config_reporter *r, const void *blob, u64 size)
-{
-	char reason[CONFIG_REASON_TEXT];
-	int error;
-
-	if (blob == NULL || !is_aligned((u64)(uintptr_t)blob, BLOB_ALIGN)) {
-		return refuse_blob(r, "not in memory at an 8-byte boundary", "");
-	}
-	if (!check_header(r, blob, size)) {
-		return false;
-	}
-	error = fdt_check_full(blob, fdt_totalsize(blob));
-	if (error != 0) {
-		text_format(reason, sizeof(reason), "damaged device tree: %s", fdt_strerror(error));
-		return refuse_blob(r, reason, "");
-	}
-	return true;
-}
 
 /* ---- The root and /chosen -------------------------------------------------------------------- */
 
@@ -299,7 +222,7 @@ enum status config_parse(const void *blob, u64 size, struct config *config, conf
 
 	memset(config, 0, sizeof(*config));
 	config->log_level = LOG_INFO;
-	if (!check_blob(&r, blob, size)) {
+	if (!config_check_blob(&r, blob, size)) {
 		return INVALID;
 	}
 	read_tree(&r, blob, config);

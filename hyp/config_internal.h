@@ -1,7 +1,8 @@
 /*
  * Shared by config*.c alone: the reader's state, and how a property becomes a value or a complaint.
  *
- *     config.c         the blob, /chosen, what guests must not share
+ *     config.c         /chosen, its guests, what these must not share
+ *     config_blob.c    is it a device tree at all?
  *     config_vm.c      one guest's node: a table of words
  *     config_value.c   one property: cells, strings, sizes
  *     config_text.c    values and problems as text; the guess behind "did you mean"
@@ -83,6 +84,11 @@ bool config_is_plain_name(const char *name);
 
 /* Words that device trees carry without a meaning to us: phandle, #address-cells ... */
 bool config_is_standard_word(const char *property);
+
+/* ---- config_blob.c -------------------------------------------------------------------------- */
+
+/* May libfdt follow this blob? If not, one problem was reported. */
+bool config_check_blob(struct config_reporter *r, const void *blob, u64 size);
 
 /* ---- config_vm.c ---------------------------------------------------------------------------- */
 

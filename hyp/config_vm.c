@@ -42,6 +42,21 @@ static bool read_weight(struct config_reporter *r, const struct config_property 
 	return config_read_u32(r, p, 1, CONFIG_WEIGHT_MAX, &vm->weight);
 }
 
+/* What the guest's stage-2 table may be made of: "2M" is the largest that fits, "4K" for
+ * experiments. */
+static bool read_page_size(struct config_reporter *r, const struct config_property *p,
+			   struct config_vm *vm)
+{
+	char size[4];
+
+	if (!config_read_string(r, p, size, sizeof(size))) {
+		return false;
+	}
+	vm->small_pages = strcmp(size, "4K") == 0;
+	return vm->small_pages || strcmp(size, "2M") == 0 ||
+	       config_refuse(r, p, "want \"4K\" or \"2M\"", "");
+}
+
 static bool read_bootargs(struct config_reporter *r, const struct config_property *p,
 			  struct config_vm *vm)
 {
@@ -116,6 +131,7 @@ static const struct word words[] = {
 	{"vpl011", read_nothing, NULL},
 	{"lamina,name", read_name, NULL},
 	{"lamina,weight", read_weight, NULL},
+	{"lamina,page-size", read_page_size, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
 };

@@ -21,7 +21,6 @@
 #include "console_internal.h"
 #include "hyp/log.h"
 #include "hyp/monitor.h"
-#include "hyp/summary.h"
 #include "hyp/vm.h"
 
 #include "arch/cpu.h"
@@ -408,8 +407,7 @@ static struct vm *next_running(const struct vm *vm)
 	for (u32 i = 1; i <= vm_count; i++) {
 		struct vm *candidate = vms[(place + i) % vm_count];
 
-		if (candidate != vm && !summary_has_ended(candidate) &&
-		    candidate->state != VM_PAUSED) {
+		if (candidate != vm && !vm_has_ended(candidate) && candidate->state != VM_PAUSED) {
 			return candidate;
 		}
 	}
@@ -419,7 +417,7 @@ static struct vm *next_running(const struct vm *vm)
 static bool all_have_ended(void)
 {
 	for (u32 i = 0; i < vm_count; i++) {
-		if (!summary_has_ended(vms[i])) {
+		if (!vm_has_ended(vms[i])) {
 			return false;
 		}
 	}
@@ -460,6 +458,7 @@ static void line_end_for_good(struct vm *vm)
 
 void console_guest_ended(struct vm *vm)
 {
+	console_wait_released();
 	line_end_for_good(vm);
 	if (console_focus() == vm) {
 		console_focus_next(vm);

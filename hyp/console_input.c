@@ -28,6 +28,37 @@ static u8 held[HELD_MAX]; /* a ring, from held_first */
 static u32 held_first;
 u32 console_keys_held; /* how many; read by anyone */
 
+/* ---- Holding a guest ------------------------------------------------------------------------ */
+
+/*
+ * A guest that ends is torn down only after console_guest_ended(), which passes through this lock.
+ * So who finds under the lock that it has not ended can use it until the drop.
+ */
+static struct lock operator_lock;
+
+bool console_hold_guest(const struct vm *vm)
+{
+	lock_take(&operator_lock);
+	if (vm_has_ended(vm)) {
+		lock_drop(&operator_lock);
+		return false;
+	}
+	return true;
+}
+
+void console_release_guest(void)
+{
+	lock_drop(&operator_lock);
+}
+
+void console_wait_released(void)
+{
+	lock_take(&operator_lock);
+	lock_drop(&operator_lock);
+}
+
+/* ---- Keys without room ---------------------------------------------------------------------- */
+
 static void held_clear(struct vm *vm)
 {
 	held_for = vm;
@@ -45,28 +76,45 @@ static void held_add(u8 key)
 	store_relaxed(&console_keys_held, console_keys_held + 1);
 }
 
-/* What fits now goes to the guest it was typed for, if that still has the focus. */
+/* What fits now goes to the guest, which is held. */
 static void held_send(void)
 {
-	if (held_for != console_focus()) {
-		held_clear(console_focus());
-	}
 	while (console_keys_held > 0 && console_device_key(held_for->console, held[held_first])) {
 		held_first = (held_first + 1) % HELD_MAX;
 		store_relaxed(&console_keys_held, console_keys_held - 1);
 	}
 }
 
+/* Keys that waited go on, or are forgotten when their guest lost the focus meanwhile. */
+static void held_retry(void)
+{
+	if (console_keys_held == 0) {
+		return;
+	}
+	if (held_for == console_focus() && console_hold_guest(held_for)) {
+		held_send();
+		console_release_guest();
+	} else {
+		held_clear(NULL);
+	}
+}
+
 static void guest_key(struct vm *vm, u8 key)
 {
-	if (!vm->console) {
+	if (!vm->console || !console_hold_guest(vm)) {
 		return;
+	}
+	if (held_for != vm) {
+		held_clear(vm);
 	}
 	held_send();
 	if (console_keys_held > 0 || !console_device_key(vm->console, key)) {
 		held_add(key);
 	}
+	console_release_guest();
 }
+
+/* ---- Keys ----------------------------------------------------------------------------------- */
 
 static void send_key(u8 key)
 {
@@ -144,7 +192,7 @@ void console_poll_input(void)
 	if (!lock_try(&input_lock)) {
 		return; /* whoever has it takes our keys too, or the next poll does */
 	}
-	held_send();
+	held_retry();
 	for (u32 i = 0; i < KEYS_PER_POLL; i++) {
 		int key = arch_uart_getc();
 

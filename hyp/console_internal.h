@@ -7,6 +7,9 @@
 
 #define CONSOLE_ESCAPE_KEY 0x1d /* Ctrl-] */
 
+/* Whoever holds a guest now has released it. */
+void console_wait_released(void);
+
 /* Pieces of unfocused guests' lines that were there at the last call already go out. */
 void console_flush_old(void);
 

@@ -75,7 +75,7 @@ void console_tick_at(u64 now_ns)
 {
 	struct vm *vm = console_focus();
 
-	if (vm && summary_has_ended(vm)) {
+	if (vm && vm_has_ended(vm)) {
 		console_guest_ended(vm);
 	}
 	console_flush_old();

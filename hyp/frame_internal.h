@@ -18,15 +18,6 @@
  */
 #define OWNER_CACHE 0xfffe
 
-/* Constant after frame_init, but for `given`, which only grows while the machine boots. */
-struct frame_table {
-	struct frame *entries;
-	u64 base_pfn;
-	u64 count;
-	u64 given;
-};
-extern struct frame_table frame_table;
-
 /*
  * What one CPU alone writes. The cache is a stack of frame numbers; the first line holds all that a
  * hit touches besides the number itself.

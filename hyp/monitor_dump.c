@@ -3,18 +3,18 @@
  *
  * The range is walked in pieces, so that the length of one walk is bounded, and neighbours that say
  * the same are joined across pieces into one line, whatever memory is behind them. A table can need
- * more lines than anybody reads: after DUMP_LINES of them it stops and says how to go on. Nothing
- * is locked: while the guest runs a line is what was there when the walk passed.
+ * more lines than anybody reads: after DUMP_LINES of them it stops and says how to go on. The guest
+ * runs meanwhile, so a line is what was there when the walk passed; it is held only against being
+ * torn down under the walk.
  */
 #include "hyp/console.h"
 #include "hyp/log.h"
 #include "hyp/monitor.h"
-#include "hyp/summary.h"
 #include "hyp/units.h"
 #include "hyp/vm.h"
 
 #define DUMP_LINES 48
-#define DUMP_PIECE GIB(1)
+#define DUMP_PIECE MIB(64) /* walked in one hold of the guest */
 
 #define COLOUR_OFF "\x1b[0m"
 #define COLOUR_DIM "\x1b[2m"
@@ -169,7 +169,12 @@ static void dump_range(struct vm *vm, u64 start, u64 end)
 	for (u64 at = start; at < end && dump.stopped_at == end;) {
 		u64 size = min_u64(end - at, DUMP_PIECE);
 
+		if (!console_hold_guest(vm)) {
+			console_print("  ... it has ended\n");
+			return;
+		}
 		s2_dump(&vm->s2, gpa(at), size, on_region, &context);
+		console_release_guest();
 		at += size;
 	}
 	flush_pending(vm, &dump);
@@ -199,7 +204,7 @@ void monitor_dump(u32 count, char **words)
 	if (!vm) {
 		return;
 	}
-	if (!vm->s2.root || summary_has_ended(vm)) {
+	if (!vm->s2.root || vm_has_ended(vm)) {
 		console_print("d%u %s has no table (%s)\n", vm->number, vm->name,
 			      vm_state_name(vm->state));
 		return;

@@ -5,7 +5,6 @@
 #include "hyp/log.h"
 #include "hyp/monitor.h"
 #include "hyp/run.h"
-#include "hyp/summary.h"
 #include "hyp/vm.h"
 
 /* A guest that is still there to do something to; says why not otherwise. */
@@ -13,7 +12,7 @@ static struct vm *living_vm(const char *word)
 {
 	struct vm *vm = monitor_vm_or_say(word);
 
-	if (vm && summary_has_ended(vm)) {
+	if (vm && vm_has_ended(vm)) {
 		console_print("d%u %s has ended (%s)\n", vm->number, vm->name,
 			      vm_state_name(vm->state));
 		return NULL;
@@ -29,6 +28,7 @@ void monitor_pause(u32 count unused, char **words)
 		console_print("d%u %s is paused already\n", vm->number, vm->name);
 	} else if (vm) {
 		vm_pause(vm);
+		console_print("d%u %s paused\n", vm->number, vm->name);
 	}
 }
 
@@ -40,6 +40,7 @@ void monitor_unpause(u32 count unused, char **words)
 		console_print("d%u %s is not paused\n", vm->number, vm->name);
 	} else if (vm) {
 		vm_unpause(vm);
+		console_print("d%u %s goes on\n", vm->number, vm->name);
 	}
 }
 

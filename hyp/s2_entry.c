@@ -39,7 +39,7 @@ static void count_change(struct s2_cursor *c, u64 old, u64 new)
 		return;
 	}
 	if (c->level != c->s2->root_level) {
-		struct frame *table = frame_of(ptr_hpa(c->table[c->level]));
+		struct frame *table = frame_at(ptr_hpa(c->table[c->level]));
 
 		atomic_add(&table->live, is ? 1u : -1u);
 	}
@@ -76,7 +76,7 @@ void s2_entry_count_filled(struct s2 *s2, u64 *table, unsigned level)
 {
 	u64 count = s2_table_entries(s2->format);
 
-	frame_of(ptr_hpa(table))->live = count;
+	frame_at(ptr_hpa(table))->live = count;
 	atomic_add(leaf_count(s2, level), count);
 }
 
@@ -155,7 +155,7 @@ bool s2_table_retire_if_empty(struct s2_cursor *c, struct s2_batch *batch)
 	u64 *table = s2_entry_table(f, c->entry);
 	u64 linked = c->entry;
 
-	if (load_relaxed(&frame_of(ptr_hpa(table))->live) != 0) {
+	if (load_relaxed(&frame_at(ptr_hpa(table))->live) != 0) {
 		return false;
 	}
 	/* New walkers wait at the parent while the entries are poisoned. */

@@ -9,8 +9,11 @@
 /* I4: a guest may be given its frames and devices, never Lamina's frames or tables. */
 static bool hpa_is_mappable(hpa_t a)
 {
-	const struct frame *f = frame_of(a);
+	const struct frame *f = frame_at(a);
 
+	if (f && f->type == FRAME_NONE) {
+		f = frame_of(a); /* inside a larger block */
+	}
 	return !f || f->type == FRAME_GUEST || f->type == FRAME_SHARED || f->type == FRAME_DEVICE;
 }
 

@@ -12,7 +12,7 @@ u64 *s2_table_alloc(struct s2 *s2)
 	if (hpa_is_none(page)) {
 		return NULL;
 	}
-	frame_of(page)->live = 0;
+	frame_at(page)->live = 0;
 	if (s2->format->empty == 0) {
 		arch_zero(table, PAGE_SIZE);
 	} else {

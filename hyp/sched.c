@@ -234,7 +234,7 @@ static struct vcpu *choose(struct cpu *cpu)
 }
 
 /* It was asked to choose again: does the vCPU that is loaded go on? */
-static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, bool *contended)
+static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave, bool *contended)
 {
 	u64 now = arch_now();
 	bool stays;
@@ -242,7 +242,14 @@ static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, bool *contended)
 	lock_take(&sched.lock);
 	charge(vcpu, now);
 	wake_sleepers(now);
-	stays = !sched.runnable || vcpu->vruntime < sched.runnable->vruntime + SLICE_NS / 8;
+	if (leave == LEAVE_RELAX && sched.runnable) {
+		/* What it waits for may be done by whom it keeps waiting: it goes behind the first. */
+		vcpu->vruntime = max_u64(vcpu->vruntime, sched.runnable->vruntime);
+		stays = false;
+	} else {
+		stays = !sched.runnable ||
+			vcpu->vruntime < sched.runnable->vruntime + SLICE_NS / 8;
+	}
 	*contended = sched.runnable != NULL;
 	if (stays) {
 		set_timer(cpu, now, *contended);
@@ -260,7 +267,7 @@ static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 	lock_take(&sched.lock);
 	charge(vcpu, arch_now());
 	store_release(&vcpu->cpu, (struct cpu *)NULL);
-	if (leave == LEAVE_YIELD) {
+	if (leave == LEAVE_YIELD || leave == LEAVE_RELAX) {
 		insert_runnable(vcpu);
 	} else if (leave == LEAVE_STOP) {
 		store_release(&vcpu->state, VCPU_OFF);
@@ -297,7 +304,8 @@ static void run(struct cpu *cpu, struct vcpu *vcpu)
 		arch_vcpu_trap_idle(vcpu, contended);
 		leave = vcpu_run(vcpu);
 		keep_house(cpu);
-		if (leave != LEAVE_YIELD || !goes_on(cpu, vcpu, &contended)) {
+		if ((leave != LEAVE_YIELD && leave != LEAVE_RELAX) ||
+		    !goes_on(cpu, vcpu, leave, &contended)) {
 			break;
 		}
 	}

@@ -29,13 +29,6 @@ u32 summary_refused(void)
 	return load_relaxed(&refused);
 }
 
-bool summary_has_ended(const struct vm *vm)
-{
-	enum vm_state state = load_relaxed(&vm->state);
-
-	return state == VM_OFF || state == VM_CRASHED || state == VM_DESTROYED;
-}
-
 enum run_status summary_status(void)
 {
 	if (summary_refused() > 0 || vm_count == 0) {

@@ -43,10 +43,12 @@ static enum vcpu_leave take_requests(struct vcpu *vcpu)
 	if (bits & VCPU_REQUEST_IRQ) {
 		arch_vcpu_sync_irqs(vcpu);
 	}
-	if (bits & (VCPU_REQUEST_PAUSE | VCPU_REQUEST_YIELD)) {
+	if (bits & (VCPU_REQUEST_PAUSE | VCPU_REQUEST_YIELD | VCPU_REQUEST_RELAX)) {
 		/* It still waits when it comes back. */
 		atomic_or(&vcpu->requests, bits & VCPU_REQUEST_WAIT);
-		return bits & VCPU_REQUEST_PAUSE ? LEAVE_PAUSE : LEAVE_YIELD;
+		return bits & VCPU_REQUEST_PAUSE   ? LEAVE_PAUSE
+		       : bits & VCPU_REQUEST_RELAX ? LEAVE_RELAX
+						   : LEAVE_YIELD;
 	}
 	if ((bits & VCPU_REQUEST_WAIT) && !arch_vcpu_has_irq(vcpu)) {
 		return LEAVE_BLOCK;
@@ -160,7 +162,7 @@ static void handle_exit(struct vcpu *vcpu)
 		break;
 	case EXIT_RELAX:
 		arch_vcpu_skip(vcpu);
-		atomic_or(&vcpu->requests, VCPU_REQUEST_YIELD);
+		atomic_or(&vcpu->requests, VCPU_REQUEST_RELAX);
 		break;
 	default:
 		crash_unknown(vcpu);

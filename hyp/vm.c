@@ -7,6 +7,7 @@
  */
 #include "hyp/vm.h"
 
+#include "hyp/console.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/sched.h"
@@ -88,6 +89,14 @@ static struct vm *alloc_vm(const struct config_vm *config)
 	return vm;
 }
 
+static void note_images_end(struct vm *vm)
+{
+	for (u32 i = 0; i < vm->image_count; i++) {
+		vm->images_end =
+			max_u64(vm->images_end, vm->images[i].gpa.v + vm->images[i].size);
+	}
+}
+
 enum status vm_build(const struct config_vm *config, char *why, size_t size)
 {
 	struct vm *vm;
@@ -115,6 +124,7 @@ enum status vm_build(const struct config_vm *config, char *why, size_t size)
 		free_vm(vm);
 		return status;
 	}
+	note_images_end(vm);
 	vms[vm_count] = vm;
 	store_release(&vm_count, vm_count + 1);
 	return OK;
@@ -216,6 +226,7 @@ static void start_anew(struct vm *vm)
 
 static void reap(struct vm *vm)
 {
+	console_guest_ended(vm); /* from here on no key and no dump goes to what is freed below */
 	arch_vm_fini(vm);
 	s2_destroy(&vm->s2);
 	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));

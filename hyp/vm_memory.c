@@ -72,6 +72,11 @@ static void fill(const struct vm *vm, hpa_t frame, u64 start, u64 size)
 {
 	u8 *bytes = hpa_ptr(frame);
 
+	if (start >= vm->images_end) {
+		arch_zero(bytes, size);
+		arch_publish_memory(bytes, size);
+		return;
+	}
 	if (!is_covered_by_one(vm, start, start + size)) {
 		arch_zero(bytes, size);
 	}
@@ -97,7 +102,7 @@ static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned l
 	if (hpa_is_none(frame)) {
 		return NOMEM;
 	}
-	frame_of(frame)->gfn = at.v >> PAGE_SHIFT;
+	frame_at(frame)->gfn = at.v >> PAGE_SHIFT;
 	fill(vm, frame, at.v, order_bytes(order));
 	status = s2_map_leaf(&vm->s2, at, level, frame, ram_attr);
 	if (status != OK) {

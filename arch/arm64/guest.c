@@ -157,7 +157,6 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	}
 	vm->ram_base = gpa(GUEST_RAM_BASE);
 	vm->arch.entry = layout.entry.v;
-	vm->arch.counter_offset = arch_now();
 	present_ids(vm);
 	add_image(vm, layout.kernel, config->kernel_module.bytes, config->kernel_module.size);
 	add_image(vm, layout.ramdisk, config->ramdisk_module.bytes, layout.ramdisk_size);
@@ -183,7 +182,6 @@ void arch_vm_reset(struct vm *vm)
 {
 	vgic_reset(vm->arch.gic);
 	pl011_reset(vm->arch.uart);
-	vm->arch.counter_offset = arch_now();
 }
 
 u64 arch_vm_entry(const struct vm *vm)

@@ -40,7 +40,7 @@ static void settle(struct vgic *gic)
 
 		gic->recall &= gic->recall - 1;
 		if (cpu->loaded) {
-			cpu->stale = true;
+			store_relaxed(&cpu->stale, true);
 			gic->notify |= BIT(id);
 		} else {
 			vgic_refresh(cpu, false);

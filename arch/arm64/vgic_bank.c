@@ -8,7 +8,22 @@
  */
 #include "vgic_state.h"
 
+#include "ich.h"
+
 #define PRIORITY_MASK 0xf8u /* 5 bits, as many as the virtual CPU interface has at least */
+
+/* A timer whose interrupt is in flight is pending as well as long as its line is high. */
+static u32 timer_lines(const struct vgic_cpu *cpu)
+{
+	u32 bits = 0;
+
+	for (u32 left = cpu->hw; left; left &= left - 1) {
+		u32 intid = __builtin_ctz(left);
+
+		bits |= gic_ppi_is_pending(intid) ? 1u << intid : 0;
+	}
+	return bits;
+}
 
 /* Active or pending states as the guest is to see them; those in this CPU's LRs are read first. */
 static u32 state_read(struct vgic_cpu *self, struct vgic_cpu *owner, u32 b, u64 state)
@@ -22,6 +37,9 @@ static u32 state_read(struct vgic_cpu *self, struct vgic_cpu *owner, u32 b, u64 
 	}
 	bits = state == LR_PENDING ? vgic_signalled(bank) : bank->active;
 	bits |= vgic_lr_bits(self, owner, b, state);
+	if (b == 0 && owner == self && state == LR_PENDING) {
+		bits |= timer_lines(self);
+	}
 	vgic_unlock(self->gic);
 	return bits;
 }
@@ -94,15 +112,15 @@ void vgic_bits_write(struct vgic *gic, struct vgic_cpu *owner, u32 b, u32 kind, 
 	switch (kind) {
 	case VGIC_IGROUPR:
 		value = (bank->group1 ^ value) & lanes;
-		bank->group1 ^= value;
+		store_relaxed(&bank->group1, bank->group1 ^ value);
 		break;
 	case VGIC_ISENABLER:
 		value &= ~bank->enabled;
-		bank->enabled |= value;
+		store_relaxed(&bank->enabled, bank->enabled | value);
 		break;
 	case VGIC_ICENABLER:
 		value &= bank->enabled;
-		bank->enabled &= ~value;
+		store_relaxed(&bank->enabled, bank->enabled & ~value);
 		break;
 	case VGIC_ISPENDR:
 		bank->pending |= value;
@@ -127,7 +145,7 @@ u32 vgic_priority_read(const struct vgic_bank *bank, u32 first)
 	u32 value = 0;
 
 	for (u32 i = 0; i < 4; i++) {
-		value |= (u32)bank->priority[first + i] << 8 * i;
+		value |= (u32)load_relaxed(&bank->priority[first + i]) << 8 * i;
 	}
 	return value;
 }
@@ -142,7 +160,7 @@ void vgic_priority_write(struct vgic *gic, struct vgic_cpu *owner, u32 b, u32 fi
 		u8 priority = (u8)(value >> 8 * i) & PRIORITY_MASK;
 
 		if ((u8)(lanes >> 8 * i) && priority != bank->priority[first + i]) {
-			bank->priority[first + i] = priority;
+			store_relaxed(&bank->priority[first + i], priority);
 			changed |= 1u << (first + i);
 		}
 	}
@@ -152,7 +170,7 @@ void vgic_priority_write(struct vgic *gic, struct vgic_cpu *owner, u32 b, u32 fi
 /* Two bits an interrupt, the upper one says edge (12.9.9); `half` is 0 or 1 of the bank. */
 u32 vgic_config_read(const struct vgic_bank *bank, u32 half)
 {
-	u32 edge = bank->edge >> 16 * half, value = 0;
+	u32 edge = load_relaxed(&bank->edge) >> 16 * half, value = 0;
 
 	for (u32 i = 0; i < 16; i++) {
 		value |= (edge >> i & 1) << (2 * i + 1);
@@ -176,7 +194,7 @@ void vgic_config_write(struct vgic *gic, struct vgic_cpu *owner, u32 b, u32 half
 			changed |= bit;
 		}
 	}
-	bank->edge ^= changed;
+	store_relaxed(&bank->edge, bank->edge ^ changed);
 	vgic_changed(gic, owner, b, changed);
 }
 

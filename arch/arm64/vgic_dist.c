@@ -54,7 +54,7 @@ static void ctlr_write(struct vgic *gic, u32 value)
 	if (value == gic->ctlr) {
 		return;
 	}
-	gic->ctlr = value;
+	store_relaxed(&gic->ctlr, value);
 	gic->group0_on = value & CTLR_GROUP0 ? ~0u : 0;
 	gic->group1_on = value & CTLR_GROUP1 ? ~0u : 0;
 	for (u32 id = 0; id < gic->vm->vcpu_count; id++) {
@@ -99,7 +99,7 @@ static void route_write(struct vgic *gic, u32 spi, u32 value, u32 lanes, u32 shi
 	u64 route = gic->route[spi] & ~((u64)lanes << shift);
 
 	route = (route | (u64)value << shift) & IROUTER_MASK;
-	gic->route[spi] = route;
+	store_relaxed(&gic->route[spi], route);
 	set_routed(gic, gic->target[spi], spi, false);
 	gic->target[spi] = target_of(gic, route);
 	set_routed(gic, gic->target[spi], spi, true);
@@ -132,7 +132,12 @@ static u32 read_spis(struct vgic_cpu *self, u64 offset)
 		return b ? vgic_config_read(&gic->spi[b - 1], offset / 4 % 2) : 0;
 	}
 	b = offset >= GICD_IROUTER ? bank_of(offset, GICD_IROUTER, 256) : 0;
-	return b ? gic->route[(offset - GICD_IROUTER) / 8 - VGIC_PRIVATE] >> 8 * (offset & 4) : 0;
+	if (b) {
+		const u64 *route = &gic->route[(offset - GICD_IROUTER) / 8 - VGIC_PRIVATE];
+
+		return load_relaxed(route) >> 8 * (offset & 4);
+	}
+	return 0;
 }
 
 static void write_spis(struct vgic *gic, u64 offset, u32 value, u32 lanes)

@@ -94,7 +94,16 @@ static void hw_end(struct vgic_cpu *cpu, u32 bit, bool physical_ended)
 	}
 }
 
-/* LR n no longer holds the interrupt. */
+/* What was asked for while an LR held it is done. */
+static void unwish(struct place p)
+{
+	p.bank->touched &= ~p.bit;
+	p.bank->drop_pending &= ~p.bit;
+	p.bank->drop_active &= ~p.bit;
+	p.bank->make_active &= ~p.bit;
+}
+
+/* LR n no longer holds the interrupt; what was made active by a write is so in the bank only. */
 static inline void let_go(struct vgic_cpu *cpu, u32 n, struct place p)
 {
 	struct vgic_bank *bank = p.bank;
@@ -103,10 +112,11 @@ static inline void let_go(struct vgic_cpu *cpu, u32 n, struct place p)
 	bank->in_lr &= ~p.bit;
 	bank->latched &= ~p.bit;
 	if (bank->touched & p.bit) {
-		bank->touched &= ~p.bit;
-		bank->drop_pending &= ~p.bit;
-		bank->drop_active &= ~p.bit;
-		bank->make_active &= ~p.bit;
+		if (bank->make_active & p.bit) {
+			bank->active |= p.bit;
+			cpu->gic->forced = true;
+		}
+		unwish(p);
 	}
 }
 
@@ -125,10 +135,6 @@ static inline void release(struct vgic_cpu *cpu, u32 n, u64 lr)
 {
 	struct place p = place_of(cpu, lr);
 
-	if (unlikely(p.bank->make_active & p.bit)) {
-		p.bank->active |= p.bit;
-		cpu->gic->forced = true;
-	}
 	let_go(cpu, n, p);
 	if ((lr & (LR_HW | LR_EOI)) == LR_EOI) {
 		lr_write(cpu, n, 0); /* ends its maintenance interrupt */
@@ -170,11 +176,8 @@ static void revise_active(struct vgic_cpu *cpu, u32 n, u64 lr, struct place p, b
 
 	bank->pending |= pending ? bank->latched & p.bit : 0;
 	bank->latched &= ~p.bit;
-	bank->touched &= ~p.bit;
-	bank->drop_pending &= ~p.bit;
-	bank->drop_active &= ~p.bit;
-	bank->make_active &= ~p.bit;
-	lr_write(cpu, n, active_lr(cpu, p, lr | LR_ACTIVE));
+	unwish(p);
+	lr_write(cpu, n, active_lr(cpu, p, lr));
 }
 
 /* LR n holds an interrupt that was touched, or a timer's that may have gone quiet. */
@@ -186,7 +189,7 @@ static void revise(struct vgic_cpu *cpu, u32 n, u64 lr, bool resample)
 	bool active = (lr & LR_ACTIVE) && !(bank->drop_active & p.bit);
 	bool hw = p.b == 0 && (cpu->hw & p.bit);
 
-	if (active || (bank->make_active & p.bit)) {
+	if (active) {
 		revise_active(cpu, n, lr, p, pending);
 		return;
 	}
@@ -464,7 +467,7 @@ void vgic_refresh(struct vgic_cpu *cpu, bool resample)
 	}
 	fold(cpu, resample && cpu->loaded);
 	fill(cpu);
-	cpu->stale = false;
+	store_relaxed(&cpu->stale, false);
 	if (cpu->loaded) { /* all done here that others would ask for */
 		gic->recall &= ~BIT(cpu->id);
 		gic->notify &= ~BIT(cpu->id);
@@ -540,7 +543,7 @@ void vgic_put(struct vcpu *vcpu)
 	}
 	set_timers_active(cpu, false);
 	cpu->loaded = false;
-	cpu->stale = false;
+	store_relaxed(&cpu->stale, false);
 	vgic_unlock(cpu->gic);
 }
 

@@ -44,7 +44,7 @@ static u32 read_control(const struct vgic *gic, const struct vgic_cpu *owner, u3
 	case GICR_TYPER_HIGH:
 		return vgic_affinity(id);
 	case GICR_WAKER:
-		return owner ? owner->waker : 0;
+		return owner ? load_relaxed(&owner->waker) : 0;
 	}
 	return offset >= VGIC_ID_REGISTERS ? vgic_id_read(offset, PIDR0_REDISTRIBUTOR) : 0;
 }
@@ -104,9 +104,9 @@ static void write_word(struct vgic_cpu *self, u64 offset, u32 value, u32 lanes)
 	if (at >= FRAME_SIZE) {
 		write_private(owner, at - FRAME_SIZE, value, lanes);
 	} else if (at == GICR_WAKER && (lanes & WAKER_PROCESSOR_SLEEP)) {
-		owner->waker = value & WAKER_PROCESSOR_SLEEP
-				       ? WAKER_PROCESSOR_SLEEP | WAKER_CHILDREN_ASLEEP
-				       : 0;
+		store_relaxed(&owner->waker, value & WAKER_PROCESSOR_SLEEP
+						     ? WAKER_PROCESSOR_SLEEP | WAKER_CHILDREN_ASLEEP
+						     : 0);
 	}
 }
 

@@ -73,9 +73,17 @@ void console_set_focus(struct vm *vm);
 void console_focus_next(const struct vm *vm);
 
 /*
- * `vm` will not run again: its last unfinished line goes out, and the focus, if it had it, to the
- * next running guest. Once the state says that it ended; console_tick() does the same for who was
- * forgotten.
+ * The operator's side (keys, dump) is about to use a guest's device or table: from here to the
+ * release it is not torn down. False when it has ended: then nothing is held. For short work; the
+ * lock is the outermost of all, so no other may be held.
+ */
+bool console_hold_guest(const struct vm *vm);
+void console_release_guest(void);
+
+/*
+ * `vm` has ended, its state says so, and it is about to be torn down: waits until nobody holds it.
+ * Its last unfinished line goes out, and the focus, if it had it, to the next running guest. No
+ * lock is held by the caller.
  */
 void console_guest_ended(struct vm *vm);
 

@@ -116,6 +116,24 @@ void frame_split(hpa_t head, unsigned order);
 /* The head entry of the block that contains `a`; NULL where `a` is no RAM of the table. */
 struct frame *frame_of(hpa_t a);
 
+/* Constant after frame_init, but for `given`, which only grows while the machine boots. */
+struct frame_table {
+	struct frame *entries;
+	u64 base_pfn;
+	u64 count;
+	u64 given; /* frames that frame_give was told of */
+};
+extern struct frame_table frame_table;
+
+/* The entry of this very frame, which speaks for a block only if `a` is in the block's first frame: a few
+ * instructions for those who know that. NULL where `a` is no RAM of the table. */
+static inline struct frame *frame_at(hpa_t a)
+{
+	u64 number = (a.v >> PAGE_SHIFT) - frame_table.base_pfn;
+
+	return number < frame_table.count ? &frame_table.entries[number] : NULL;
+}
+
 /* The address of the block whose head `f` is. */
 hpa_t frame_hpa(const struct frame *f);
 

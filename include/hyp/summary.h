@@ -60,7 +60,4 @@ struct summary_leak {
 };
 struct summary_leak summary_leak(const struct vm *vm);
 
-/* Ended: it will not run again. */
-bool summary_has_ended(const struct vm *vm);
-
 #endif

@@ -88,6 +88,7 @@ struct vm {
 	struct vcpu *vcpus[VM_VCPUS_MAX];
 	struct vm_image images[VM_IMAGES_MAX];
 	u32 image_count;
+	u64 images_end; /* no image lies at or behind this guest-physical address */
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
 	void *console; /* the device that takes the operator's keys, see console.h */

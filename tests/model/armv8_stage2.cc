@@ -514,6 +514,8 @@ void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, 
 	for (u64 index = 0; index < entries; index++) {
 		Walk w = above;
 		u64 at = ipa + (index << c.shift(level));
+
+		w.ipa_start = at;
 		Next next = read_entry(c, table, index, level, at, w);
 
 		w.pa = w.pa_start;
@@ -522,7 +524,6 @@ void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, 
 			w.complaints.clear();
 			visit(c, w.steps.back().next, bit(c.stride), at, level + 1, w, fn);
 		} else if (w.fault != FaultKind::Translation || !w.complaints.empty()) {
-			w.ipa_start = at;
 			fn(w, false);
 		}
 	}

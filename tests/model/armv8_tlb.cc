@@ -123,13 +123,12 @@ void ModelTlb::complain_if_conflict(const TlbEntry &old, const TlbEntry &entry)
 	}
 }
 
-/* Against every entry that overlaps: larger or equal ones by their start, smaller ones by a scan.
- */
+/* Against every entry that overlaps, of each size that there is. */
 void ModelTlb::check_against(const Space &space, const TlbEntry &entry)
 {
-	for (unsigned shift = 12; shift < 52; shift++) {
-		u64 size = u64(1) << shift;
-		auto it = space.lower_bound({shift, entry.ipa & ~(size - 1)});
+	for (auto any = space.begin(); any != space.end();) {
+		unsigned shift = any->first.first;
+		auto it = space.lower_bound({shift, entry.ipa >> shift << shift});
 
 		for (; it != space.end() && it->first.first == shift &&
 		       it->first.second < entry.ipa + entry.size;
@@ -138,6 +137,7 @@ void ModelTlb::check_against(const Space &space, const TlbEntry &entry)
 				complain_if_conflict(old, entry);
 			}
 		}
+		any = space.lower_bound({shift + 1, 0});
 	}
 }
 

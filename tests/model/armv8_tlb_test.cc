@@ -32,7 +32,7 @@ u64 by_range(u64 start, u64 pages, u64 level = 0)
  *     + 0       level 3 table -> 0x80003000, page 0 -> 0x90000000
  *     + 2 MiB   block -> 0xa0000000
  */
-struct Tlb : testing::Test {
+struct TlbModel : testing::Test {
 	SparseMemory memory;
 	Walker walker{Features(), memory};
 	Registers regs;
@@ -41,7 +41,7 @@ struct Tlb : testing::Test {
 	u64 &block = memory.words[0x80002008];
 	u64 &page = memory.words[0x80003000];
 
-	Tlb()
+	TlbModel()
 	{
 		memory.table(0x80000000, 0x2000);
 		memory.table(0x80002000, 0x1000);
@@ -79,7 +79,7 @@ struct Tlb : testing::Test {
 		EXPECT_TRUE((tlb).stale().empty()) << (tlb).stale()[0];                            \
 	} while (0)
 
-TEST_F(Tlb, unmap_with_full_invalidation_is_clean)
+TEST_F(TlbModel, unmap_with_full_invalidation_is_clean)
 {
 	ModelTlb tlb(walker, 2);
 
@@ -94,7 +94,7 @@ TEST_F(Tlb, unmap_with_full_invalidation_is_clean)
 	}
 }
 
-TEST_F(Tlb, missing_invalidation_is_noticed)
+TEST_F(TlbModel, missing_invalidation_is_noticed)
 {
 	ModelTlb tlb(walker);
 
@@ -104,7 +104,7 @@ TEST_F(Tlb, missing_invalidation_is_noticed)
 	EXPECT_FALSE(tlb.stale().empty());
 }
 
-TEST_F(Tlb, invalidation_without_dsb_does_not_count)
+TEST_F(TlbModel, invalidation_without_dsb_does_not_count)
 {
 	ModelTlb tlb(walker);
 
@@ -116,7 +116,7 @@ TEST_F(Tlb, invalidation_without_dsb_does_not_count)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, combined_entries_survive_ipas2_until_vmalle1)
+TEST_F(TlbModel, combined_entries_survive_ipas2_until_vmalle1)
 {
 	ModelTlb tlb(walker);
 
@@ -131,7 +131,7 @@ TEST_F(Tlb, combined_entries_survive_ipas2_until_vmalle1)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, stage_2_entries_survive_vmalle1)
+TEST_F(TlbModel, stage_2_entries_survive_vmalle1)
 {
 	ModelTlb tlb(walker);
 
@@ -143,7 +143,7 @@ TEST_F(Tlb, stage_2_entries_survive_vmalle1)
 	EXPECT_NE(tlb.stale()[0].find("stage-2"), std::string::npos);
 }
 
-TEST_F(Tlb, invalidating_before_the_entry_is_cleared_is_noticed)
+TEST_F(TlbModel, invalidating_before_the_entry_is_cleared_is_noticed)
 {
 	ModelTlb tlb(walker);
 
@@ -153,7 +153,7 @@ TEST_F(Tlb, invalidating_before_the_entry_is_cleared_is_noticed)
 	EXPECT_FALSE(tlb.stale().empty()) << "fetched again in between";
 }
 
-TEST_F(Tlb, invalidation_of_another_vmid_does_not_help)
+TEST_F(TlbModel, invalidation_of_another_vmid_does_not_help)
 {
 	ModelTlb tlb(walker);
 
@@ -167,7 +167,7 @@ TEST_F(Tlb, invalidation_of_another_vmid_does_not_help)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, local_invalidation_leaves_the_other_pe)
+TEST_F(TlbModel, local_invalidation_leaves_the_other_pe)
 {
 	ModelTlb tlb(walker, 2);
 
@@ -184,7 +184,7 @@ TEST_F(Tlb, local_invalidation_leaves_the_other_pe)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, level_hint_reaches_only_its_level)
+TEST_F(TlbModel, level_hint_reaches_only_its_level)
 {
 	for (u64 level : {1, 2, 3}) {
 		ModelTlb tlb(walker);
@@ -199,7 +199,7 @@ TEST_F(Tlb, level_hint_reaches_only_its_level)
 	}
 }
 
-TEST_F(Tlb, any_address_of_a_block_invalidates_it)
+TEST_F(TlbModel, any_address_of_a_block_invalidates_it)
 {
 	ModelTlb tlb(walker);
 
@@ -209,7 +209,7 @@ TEST_F(Tlb, any_address_of_a_block_invalidates_it)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, range_reaches_from_start_to_end_and_no_further)
+TEST_F(TlbModel, range_reaches_from_start_to_end_and_no_further)
 {
 	ModelTlb tlb(walker);
 
@@ -227,7 +227,7 @@ TEST_F(Tlb, range_reaches_from_start_to_end_and_no_further)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, range_misaligned_to_its_hint_and_wrong_granule_are_errors)
+TEST_F(TlbModel, range_misaligned_to_its_hint_and_wrong_granule_are_errors)
 {
 	ModelTlb tlb(walker);
 
@@ -238,7 +238,7 @@ TEST_F(Tlb, range_misaligned_to_its_hint_and_wrong_granule_are_errors)
 	EXPECT_EQ(tlb.errors().size(), 2u);
 }
 
-TEST_F(Tlb, unlinked_table_must_leave_the_walk_caches_too)
+TEST_F(TlbModel, unlinked_table_must_leave_the_walk_caches_too)
 {
 	ModelTlb tlb(walker);
 
@@ -258,7 +258,7 @@ TEST_F(Tlb, unlinked_table_must_leave_the_walk_caches_too)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, split_with_break_before_make_is_clean)
+TEST_F(TlbModel, split_with_break_before_make_is_clean)
 {
 	ModelTlb tlb(walker);
 
@@ -271,7 +271,7 @@ TEST_F(Tlb, split_with_break_before_make_is_clean)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, split_without_break_is_noticed_unless_the_pe_has_bbm_level_2)
+TEST_F(TlbModel, split_without_break_is_noticed_unless_the_pe_has_bbm_level_2)
 {
 	for (unsigned bbm : {0u, 1u, 2u}) {
 		ModelTlb tlb(walker, 1, bbm);
@@ -287,7 +287,7 @@ TEST_F(Tlb, split_without_break_is_noticed_unless_the_pe_has_bbm_level_2)
 	}
 }
 
-TEST_F(Tlb, split_that_breaks_but_does_not_invalidate_is_noticed)
+TEST_F(TlbModel, split_that_breaks_but_does_not_invalidate_is_noticed)
 {
 	ModelTlb tlb(walker);
 
@@ -300,7 +300,7 @@ TEST_F(Tlb, split_that_breaks_but_does_not_invalidate_is_noticed)
 	EXPECT_FALSE(tlb.errors().empty());
 }
 
-TEST_F(Tlb, split_that_makes_before_the_dsb_is_noticed)
+TEST_F(TlbModel, split_that_makes_before_the_dsb_is_noticed)
 {
 	ModelTlb tlb(walker);
 
@@ -313,7 +313,7 @@ TEST_F(Tlb, split_that_makes_before_the_dsb_is_noticed)
 	EXPECT_FALSE(tlb.errors().empty());
 }
 
-TEST_F(Tlb, split_that_drops_its_neighbours_is_noticed)
+TEST_F(TlbModel, split_that_drops_its_neighbours_is_noticed)
 {
 	ModelTlb tlb(walker, 1, 2);
 
@@ -324,7 +324,7 @@ TEST_F(Tlb, split_that_drops_its_neighbours_is_noticed)
 	EXPECT_FALSE(tlb.stale().empty());
 }
 
-TEST_F(Tlb, collapse_needs_the_pages_and_the_table_gone)
+TEST_F(TlbModel, collapse_needs_the_pages_and_the_table_gone)
 {
 	ModelTlb tlb(walker);
 
@@ -352,7 +352,7 @@ TEST_F(Tlb, collapse_needs_the_pages_and_the_table_gone)
 	EXPECT_CLEAN(good);
 }
 
-TEST_F(Tlb, other_output_address_or_memory_type_needs_a_break)
+TEST_F(TlbModel, other_output_address_or_memory_type_needs_a_break)
 {
 	for (u64 now : {0x90001000 | PAGE, (0x90000000 | PAGE) ^ 0x28}) {
 		ModelTlb tlb(walker);
@@ -365,7 +365,7 @@ TEST_F(Tlb, other_output_address_or_memory_type_needs_a_break)
 	}
 }
 
-TEST_F(Tlb, permissions_and_software_bits_may_change_under_a_live_entry)
+TEST_F(TlbModel, permissions_and_software_bits_may_change_under_a_live_entry)
 {
 	ModelTlb tlb(walker);
 
@@ -379,7 +379,7 @@ TEST_F(Tlb, permissions_and_software_bits_may_change_under_a_live_entry)
 	EXPECT_CLEAN(tlb);
 }
 
-TEST_F(Tlb, cleared_access_flag_is_no_reason_to_forget)
+TEST_F(TlbModel, cleared_access_flag_is_no_reason_to_forget)
 {
 	ModelTlb tlb(walker);
 
@@ -389,7 +389,7 @@ TEST_F(Tlb, cleared_access_flag_is_no_reason_to_forget)
 	EXPECT_FALSE(tlb.cached(0, VMID, 0).empty());
 }
 
-TEST_F(Tlb, entries_that_fault_are_never_cached)
+TEST_F(TlbModel, entries_that_fault_are_never_cached)
 {
 	ModelTlb tlb(walker);
 
@@ -402,7 +402,7 @@ TEST_F(Tlb, entries_that_fault_are_never_cached)
 	}
 }
 
-TEST_F(Tlb, vmid_handed_on_without_invalidation_is_noticed)
+TEST_F(TlbModel, vmid_handed_on_without_invalidation_is_noticed)
 {
 	ModelTlb tlb(walker);
 	Registers other = regs;

@@ -91,6 +91,13 @@ std::string ReferenceMap::page_difference(u64 ipa, const Walk &leaf) const
 	if (page->memory != leaf.memory) {
 		return at(ipa) + "wrong memory type: " + leaf.text();
 	}
+	/* Hardware ignores the field for types that are shareable by themselves. */
+	bool cacheable =
+		leaf.memory == MemoryType::WriteBack || leaf.memory == MemoryType::WriteThrough;
+
+	if (cacheable && leaf.shareability != page->shareability) {
+		return at(ipa) + "wrong shareability: " + leaf.text();
+	}
 	if (page->largest != 0 && leaf.size > page->largest) {
 		return at(ipa) + "leaf is too large: " + leaf.text();
 	}
@@ -121,13 +128,23 @@ std::string ReferenceMap::leaf_difference(const Walk &leaf, bool accessed) const
 std::string ReferenceMap::difference(Walker &walker, const Registers &registers,
 				     bool accessed) const
 {
-	std::string text = walker.complaints(registers);
+	Config config = walker.decode(registers);
+	std::string text = config.error;
 	u64 seen = 0;
 
+	if (config.root_out_of_range) {
+		text = "the root is beyond the output size";
+	}
+	if (text.empty() && !config.complaints.empty()) {
+		text = config.complaints[0];
+	}
 	if (!text.empty()) {
 		return text;
 	}
 	walker.for_each(registers, [&](const Walk &walk, bool table) {
+		if (text.empty() && !walk.complaints.empty()) {
+			text = at(walk.ipa_start) + walk.text();
+		}
 		if (!table && text.empty()) {
 			text = leaf_difference(walk, accessed);
 			seen += walk.size / page_size_;

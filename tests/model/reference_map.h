@@ -22,7 +22,8 @@ struct ReferencePage {
 	u64 pa = 0;
 	unsigned perm = 0; /* REF_... */
 	MemoryType memory = MemoryType::WriteBack;
-	u64 largest = 0; /* bytes of the largest leaf that may map this page; 0: any */
+	unsigned shareability = 3; /* as in descriptors; of cacheable memory */
+	u64 largest = 0;	   /* bytes of the largest leaf that may map this page; 0: any */
 	bool accessed = true;
 };
 

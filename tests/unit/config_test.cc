@@ -358,6 +358,8 @@ TEST(Config, numbers_out_of_range_or_form_are_refused)
 	EXPECT_EQ(
 		problems_with("cpus", [](Tree &t) { t.text("cpus", "2"); }),
 		Lines{"/chosen/domU1: cpus = \"2\": want one number in brackets, from <1> to <8>"});
+	EXPECT_EQ(problems_with("", [](Tree &t) { t.text("lamina,page-size", "1G"); }),
+		  Lines{"/chosen/domU1: lamina,page-size = \"1G\": want \"4K\" or \"2M\""});
 	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,weight", {0}); }),
 		  Lines{"/chosen/domU1: lamina,weight = <0>: out of range; want <1> to <65535>"});
 	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,weight", {65536}); }),
@@ -604,6 +606,41 @@ TEST(Config, old_formats_and_damaged_structures_are_refused)
 	fdt_set_version(header, 17);
 	fdt_set_off_dt_strings(header, 0x7ffffff0);
 	EXPECT_EQ(only_problem(blob).substr(0, 21), "damaged device tree: ");
+	blob = good_blob();
+	header = reinterpret_cast<struct fdt_header *>(blob.data());
+	fdt_set_size_dt_struct(header, 0xfffffff0);
+	EXPECT_EQ(only_problem(blob), "damaged device tree: its structure leaves it");
+	blob = good_blob();
+	header = reinterpret_cast<struct fdt_header *>(blob.data());
+	fdt_set_off_dt_struct(header, fdt_off_dt_struct(header) + 2);
+	fdt_set_size_dt_struct(header, fdt_size_dt_struct(header) - 2);
+	EXPECT_EQ(only_problem(blob), "damaged device tree: its structure is misaligned");
+}
+
+TEST(Config, a_property_of_negative_length_does_not_lead_in_a_circle)
+{
+	/* A property is a token, a length, a name, then the value: 12 bytes back is its own token.
+	 */
+	for (u32 length : {0xfffffff4u, 0xfffffff0u, 0x80000000u, 0x7fffffffu, 0x1000u}) {
+		std::vector<u8> blob = good_blob();
+		const int chosen = fdt_subnode_offset(blob.data(), 0, "chosen");
+		const int guest = fdt_subnode_offset(blob.data(), chosen, "domU1");
+		int size;
+		const void *value = fdt_getprop(blob.data(), guest, "kernel", &size);
+		size_t offset = (size_t)(static_cast<const u8 *>(value) - blob.data()) - 8;
+
+		for (int i = 0; i < 4; i++) {
+			blob[offset + (size_t)i] = (u8)(length >> (24 - 8 * i));
+		}
+
+		std::string line = only_problem(blob);
+
+		char want[80];
+
+		snprintf(want, sizeof(want),
+			 "damaged device tree: makes no sense before byte 0x%zx of it", offset + 8);
+		EXPECT_EQ(line, want);
+	}
 }
 
 TEST(Config, every_single_flipped_bit_leaves_a_sound_answer)

@@ -1,4 +1,5 @@
 /* Who sees what on the one screen, and where keys go. */
+#include <chrono>
 #include <map>
 #include <thread>
 
@@ -530,6 +531,32 @@ TEST_F(ConsoleKeys, unfinished_last_words_of_an_unfocused_guest_are_shown)
 	console_guest_ended(&guest[1]);
 	EXPECT_EQ(shown(), "[d2] panic: no\r\n");
 	EXPECT_EQ(console_focus(), &guest[0]);
+}
+
+TEST_F(ConsoleKeys, an_ended_guest_cannot_be_held_and_a_held_one_is_waited_for)
+{
+	std::thread ender;
+	bool torn_down = false;
+
+	ASSERT_TRUE(console_hold_guest(&guest[1]));
+	ender = std::thread([this, &torn_down] {
+		guest[1].state = VM_OFF;
+		console_guest_ended(&guest[1]);
+		__atomic_store_n(&torn_down, true, __ATOMIC_SEQ_CST);
+	});
+	std::this_thread::sleep_for(std::chrono::milliseconds(50));
+	EXPECT_FALSE(__atomic_load_n(&torn_down, __ATOMIC_SEQ_CST));
+	console_release_guest();
+	ender.join();
+	EXPECT_TRUE(torn_down);
+	EXPECT_FALSE(console_hold_guest(&guest[1]));
+}
+
+TEST_F(ConsoleKeys, of_a_guest_that_ended_go_nowhere)
+{
+	guest[0].state = VM_OFF;
+	type("ls\r");
+	EXPECT_EQ(got(1), "");
 }
 
 } // namespace

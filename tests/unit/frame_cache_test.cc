@@ -75,10 +75,11 @@ TEST(FrameCache, thousands_freed_at_once_do_not_stay_in_the_cache)
 
 TEST(FrameCache, short_memory_is_not_hoarded_by_one_cpu)
 {
-	FrameMachine machine{{BASE, BASE + 16 * PAGE_SIZE}};
+	FrameMachine machine{{BASE, BASE + MIB(2) + 16 * PAGE_SIZE}};
 	u32 before = cpu_count;
 
 	cpu_count = 2;
+	EXPECT_FALSE(hpa_is_none(frame_alloc(ORDER_2M, FRAME_GUEST, 1))); /* leaves 16 */
 	EXPECT_FALSE(hpa_is_none(frame_alloc(0, FRAME_GUEST, 1)));
 	frame_test_become(1);
 	EXPECT_FALSE(hpa_is_none(frame_alloc(0, FRAME_GUEST, 1)));

@@ -1,13 +1,14 @@
 /* How interrupts reach a guest: one sentence at a time. */
 #include "vgic_fake.h"
 
-namespace {
+namespace
+{
 
 using namespace vgic_fake;
 
 class VgicDelivery : public ::testing::Test
 {
-    protected:
+      protected:
 	Machine m{2};
 
 	void SetUp() override
@@ -197,6 +198,21 @@ TEST_F(VgicDelivery, a_new_route_takes_a_pending_one_from_a_vcpu_that_sleeps)
 	expect_none(0);
 }
 
+TEST_F(VgicDelivery, an_edge_while_active_follows_a_new_route)
+{
+	m.set_edge(40);
+	m.enable(40);
+	line(40, true);
+	ASSERT_EQ(m.acknowledge(0), 40u);
+	line(40, false);
+	line(40, true);
+	m.enter(0);
+	route(40, 1);
+	m.end(0, 40);
+	expect_none(0);
+	expect_one(1, 40);
+}
+
 TEST_F(VgicDelivery, any_vcpu_means_vcpu_0)
 {
 	m.enable(33);
@@ -237,7 +253,8 @@ TEST_F(VgicDelivery, an_sgi_to_absent_vcpus_goes_nowhere)
 {
 	m.enable(3, 0);
 	m.enable(3, 1);
-	for (u64 value : {0xfffcull, 1ull << 16 | 3, 1ull << 32 | 3, 1ull << 48 | 3, 1ull << 44 | 3}) {
+	for (u64 value :
+	     {0xfffcull, 1ull << 16 | 3, 1ull << 32 | 3, 1ull << 48 | 3, 1ull << 44 | 3}) {
 		sgi(0, 3ull << 24 | value);
 	}
 	expect_none(0);
@@ -456,6 +473,29 @@ TEST_F(VgicDelivery, a_timer_that_expired_while_not_loaded_is_delivered_once)
 	m.set_timer(0, false);
 	m.end(0, kTimer);
 	expect_none(0);
+}
+
+TEST_F(VgicDelivery, an_expiry_is_left_to_the_hardware_where_the_vcpu_is_loaded)
+{
+	m.enable(kTimer, 0);
+	m.become(0);
+	vgic_timer_expired(m.vcpu(0), kTimer);
+	expect_none(0);
+	EXPECT_EQ(m.vcpu(0)->requests & VCPU_REQUEST_IRQ, 0u);
+	m.set_timer(0, true);
+	expect_one(0, kTimer);
+}
+
+TEST_F(VgicDelivery, a_timer_stays_pending_whatever_is_written_while_its_line_is_high)
+{
+	m.set_timer(0, true);
+	m.enter(0);
+	m.redist_write(0, 0, 0x10280, 1u << kTimer);
+	EXPECT_EQ(m.redist_read(0, 0, 0x10200) >> kTimer & 1, 1u);
+	m.enable(kTimer, 0);
+	m.enter(0);
+	m.redist_write(0, 0, 0x10280, 1u << kTimer);
+	expect_one(0, kTimer);
 }
 
 TEST_F(VgicDelivery, a_timer_made_pending_in_its_handler_comes_again_and_then_may_fire)

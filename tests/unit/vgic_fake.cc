@@ -1,11 +1,13 @@
 /* See vgic_fake.h. Answers the questions of arch/arm64/ich.h for the CPU that the thread plays. */
 #include "vgic_fake.h"
 
-namespace vgic_fake {
+namespace vgic_fake
+{
 
 thread_local Hardware *here;
 
-namespace {
+namespace
+{
 
 constexpr u64 kHcrEn = 1, kHcrUie = 2, kHcrLrenpie = 4, kHcrNpie = 8;
 constexpr u32 kIdle = 0xff;
@@ -42,7 +44,8 @@ u32 Hardware::running_priority() const
 	return kIdle;
 }
 
-/* 12.2.1: the highest-priority pending LR of an enabled group, if mask and running priority let it. */
+/* 12.2.1: the highest-priority pending LR of an enabled group, if mask and running priority let it.
+ */
 int Hardware::highest_pending() const
 {
 	int best = -1;
@@ -250,7 +253,8 @@ int Machine::enter(u32 n)
 		if (hw.ppi_fires(kTimer)) {
 			hw.ppi_active[kTimer] = true;
 			vgic_raise_timer(vcpu(n), kTimer);
-		} else if (atomic_and(&vcpu(n)->requests, ~(u32)VCPU_REQUEST_IRQ) & VCPU_REQUEST_IRQ) {
+		} else if (atomic_and(&vcpu(n)->requests, ~(u32)VCPU_REQUEST_IRQ) &
+			   VCPU_REQUEST_IRQ) {
 			vgic_sync(vcpu(n));
 		} else if (hw.misr()) {
 			vgic_maintain(vcpu(n));
@@ -303,7 +307,8 @@ void Machine::load(u32 n)
 	hardware[n].ppi_line[kTimer] = timer[n];
 }
 
-/* The guest's timer condition; it is the guest that changes it, or time, so it is noticed at once. */
+/* The guest's timer condition; it is the guest that changes it, or time, so it is noticed at once.
+ */
 void Machine::set_timer(u32 n, bool asserted)
 {
 	timer[n] = asserted;

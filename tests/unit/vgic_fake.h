@@ -1,7 +1,8 @@
 /*
- * A machine for the virtual GIC's tests: an honest small model of the CPU interface that guests see (IHI
- * 0069, chapter 12: list registers, active priorities, maintenance status), one for each CPU, and a VM
- * whose vCPUs are moved onto those CPUs by hand. A test is the guest, the scheduler and the devices.
+ * A machine for the virtual GIC's tests: an honest small model of the CPU interface that guests see
+ * (IHI 0069, chapter 12: list registers, active priorities, maintenance status), one for each CPU,
+ * and a VM whose vCPUs are moved onto those CPUs by hand. A test is the guest, the scheduler and
+ * the devices.
  */
 #ifndef TESTS_UNIT_VGIC_FAKE_H
 #define TESTS_UNIT_VGIC_FAKE_H
@@ -17,7 +18,8 @@ extern "C" {
 #include "../../arch/arm64/vgic.h"
 }
 
-namespace vgic_fake {
+namespace vgic_fake
+{
 
 constexpr u64 kHw = 1ull << 61, kPending = 1ull << 62, kActive = 1ull << 63, kEoi = 1ull << 41;
 constexpr u64 kGroup1 = 1ull << 60;
@@ -53,7 +55,7 @@ struct Hardware {
 	/* Combinations that the manual forbids. */
 	void expect_legal() const;
 
-    private:
+      private:
 	void end_lr(int n);
 	int find_active(u32 intid) const;
 };
@@ -64,7 +66,7 @@ extern thread_local Hardware *here;
 /* A VM with `vcpus` vCPUs, each loaded on the CPU of its number. */
 class Machine
 {
-    public:
+      public:
 	explicit Machine(u32 vcpus, u32 lr_count = 4);
 	~Machine();
 
@@ -93,7 +95,8 @@ class Machine
 	u64 redist_read(u32 by, u32 of, u64 offset, unsigned size = 4);
 	void redist_write(u32 by, u32 of, u64 offset, u64 value, unsigned size = 4);
 
-	/* What happens before vCPU n runs on: timer, requests, maintenance. Returns exits it took. */
+	/* What happens before vCPU n runs on: timer, requests, maintenance. Returns exits it took.
+	 */
 	int enter(u32 n);
 	/* ... and for all that are loaded. */
 	void enter_all();
@@ -111,7 +114,7 @@ class Machine
 	void set_priority(u32 intid, u8 priority, u32 owner = 0);
 	void set_edge(u32 intid);
 
-    private:
+      private:
 	std::vector<Hardware> hardware;
 	std::vector<bool> timer;
 	struct vm *vm;

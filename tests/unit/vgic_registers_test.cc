@@ -3,7 +3,8 @@
 
 #include <random>
 
-namespace {
+namespace
+{
 
 using namespace vgic_fake;
 
@@ -162,7 +163,8 @@ TEST(VgicRegisters, a_disable_is_complete_when_the_bit_says_so)
 	EXPECT_LT(m.cpu(1).highest_pending(), 0);
 }
 
-/* Any register, any width, any value, in between all that can happen: it must stay within its memory. */
+/* Any register, any width, any value, in between all that can happen: it must stay within its
+ * memory. */
 TEST(VgicRegisters, garbage_does_no_harm)
 {
 	std::mt19937_64 random(1);
@@ -180,7 +182,8 @@ TEST(VgicRegisters, garbage_does_no_harm)
 		switch (random() % 10) {
 		case 0:
 		case 1:
-			m.dist_read(by, offset % 0x10000 & ~(u64)(random() % 4 ? size - 1 : 0), size);
+			m.dist_read(by, offset % 0x10000 & ~(u64)(random() % 4 ? size - 1 : 0),
+				    size);
 			break;
 		case 2:
 		case 3:
