@@ -39,7 +39,7 @@ OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 
 # What the host compiles of arm64: logic alone, no assembly.
 PURE = $(wildcard $(PURE_NAMES:%=arch/arm64/%.c))
-PURE_NAMES = emulate guest_fdt image s2_armv8 vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg vtime_pv vtrng
+PURE_NAMES = guest_fdt image s2_armv8 vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg vtime_pv vtrng
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64
 FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))

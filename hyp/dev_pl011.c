@@ -1,20 +1,20 @@
 /*
  * The guest's UART: an Arm PL011 r1p5 (DDI 0183), as far as software can tell it from a real one.
  *
- * The transmitter is never busy and its FIFO always empty: a byte is gone when it was written, so the
- * transmit interrupt becomes pending with every write, and polling for room succeeds at once. That is the
- * hot path (a boot prints tens of thousands of bytes), and takes no lock while the interrupt is already
- * pending. Keys go into a receive FIFO of 32 bytes; no time passes between them, so the receive
- * timeout is due as soon as a byte lies in the FIFO: a single key reaches the guest although the FIFO's
- * trigger level was not reached.
+ * The transmitter is never busy and its FIFO always empty: a byte is gone when it was written, so
+ * the transmit interrupt becomes pending with every write, and polling for room succeeds at once.
+ * That is the hot path (a boot prints tens of thousands of bytes), and takes no lock while the
+ * interrupt is already pending. Keys go into a receive FIFO of 32 bytes; no time passes between
+ * them, so the receive timeout is due as soon as a byte lies in the FIFO: a single key reaches the
+ * guest although the FIFO's trigger level was not reached.
  *
- * Deliberate differences: the UART works before it is enabled and at any baud rate, because payloads that
- * ran under a boot loader rely on that; the modem's lines (carrier, data set ready, clear to send) are
- * always on, so that nobody waits for them.
+ * Deliberate differences: the UART works before it is enabled and at any baud rate, because
+ * payloads that ran under a boot loader rely on that; the modem's lines (carrier, data set ready,
+ * clear to send) are always on, so that nobody waits for them.
  *
  * Locking: uart->lock guards everything but the interrupt line. The line's owner may have a lock of
- * its own that comes before this one, so it is told with the lock dropped: one CPU at a time delivers
- * (line_busy), and looks again afterwards, so the last level told is always the true one.
+ * its own that comes before this one, so it is told with the lock dropped: one CPU at a time
+ * delivers (line_busy), and looks again afterwards, so the last level told is always the true one.
  */
 #include "hyp/dev_pl011.h"
 
@@ -323,9 +323,9 @@ static void write_word(struct pl011 *uart, u64 reg, u32 value, u32 lanes)
 }
 
 /*
- * Registers are words, four bytes apart. Narrower accesses see their part of a word, and wider ones are
- * two accesses, as a bus of 32 bits makes of them. An access that straddles words has no meaning on
- * that bus: it sees the first word's part alone.
+ * Registers are words, four bytes apart. Narrower accesses see their part of a word, and wider ones
+ * are two accesses, as a bus of 32 bits makes of them. An access that straddles words has no
+ * meaning on that bus: it sees the first word's part alone.
  */
 static u64 pl011_read(void *device, unused struct vcpu *vcpu, u64 offset, unsigned size)
 {
@@ -340,7 +340,8 @@ static u64 pl011_read(void *device, unused struct vcpu *vcpu, u64 offset, unsign
 	return size == 8 ? value : value & BITS(8 * size - 1, 0);
 }
 
-static void pl011_write(void *device, unused struct vcpu *vcpu, u64 offset, unsigned size, u64 value)
+static void pl011_write(void *device, unused struct vcpu *vcpu, u64 offset, unsigned size,
+			u64 value)
 {
 	struct pl011 *uart = device;
 	u64 reg = align_down(offset, 4);

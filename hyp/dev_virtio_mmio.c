@@ -1,9 +1,9 @@
 /*
  * Virtio-mmio transports with nothing behind them: they name themselves, and hold no device.
  *
- * Manual: virtio 1.x, 4.2.2. "Value zero is used to define a system memory map with placeholder devices
- * at static, well known addresses"; a driver ignores such a transport without an error. Everything but
- * the four identifying registers reads as zero, and writes have no effect.
+ * Manual: virtio 1.x, 4.2.2. "Value zero is used to define a system memory map with placeholder
+ * devices at static, well known addresses"; a driver ignores such a transport without an error.
+ * Everything but the four identifying registers reads as zero, and writes have no effect.
  */
 #include "hyp/dev_virtio_mmio.h"
 

@@ -4,6 +4,8 @@
 
 #include <arch/s2.h>
 
+#include <string.h>
+
 #define NUMBERS_MAX 65536
 
 static struct {
@@ -32,6 +34,7 @@ static void number_use(u32 n)
 void s2_ident_init(unsigned bits)
 {
 	check(bits >= 1 && bits <= 16);
+	memset(&idents, 0, sizeof(idents));
 	idents.generation = BIT(16);
 	idents.numbers = 1u << bits;
 	idents.next = 1;

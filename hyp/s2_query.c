@@ -1,7 +1,7 @@
 /* Looking at a space without changing it: one address, a range's permissions, a picture of it all. */
 #include "hyp/s2_cursor.h"
 
-/* What the cursor's entry says to a caller; what is on its way somewhere counts as nothing there. */
+/* What the cursor's entry says to a caller. */
 static struct s2_leaf leaf_at(const struct s2_cursor *c, gpa_t at)
 {
 	const struct s2_format *f = c->format;
@@ -23,6 +23,10 @@ static struct s2_leaf leaf_at(const struct s2_cursor *c, gpa_t at)
 			leaf.kind = S2_EMPTY;
 		}
 		break;
+	case S2_BROKEN:
+	case S2_POISON:
+		leaf.kind = S2_TRANSIT;
+		break;
 	default:
 		leaf.kind = S2_EMPTY;
 		break;
@@ -30,22 +34,14 @@ static struct s2_leaf leaf_at(const struct s2_cursor *c, gpa_t at)
 	return leaf;
 }
 
-static bool is_in_motion(const struct s2_cursor *c)
-{
-	enum s2_kind kind = s2_entry_kind(c->format, c->entry, c->level);
-
-	return kind == S2_BROKEN || kind == S2_POISON;
-}
-
 struct s2_leaf s2_query(struct s2 *s2, gpa_t at)
 {
 	u64 outer = s2_walk_begin(s2);
 	struct s2_cursor c;
 
-	do {
-		s2_cursor_start(&c, s2, at);
-		s2_cursor_descend(&c, 0);
-	} while (unlikely(is_in_motion(&c)));
+	/* No waiting here for what is in transit: whoever closes it waits for this walk to end. */
+	s2_cursor_start(&c, s2, at);
+	s2_cursor_descend(&c, 0);
 	s2_walk_end(s2, outer);
 	return leaf_at(&c, at);
 }
@@ -57,6 +53,10 @@ bool s2_validate(struct s2 *s2, gpa_t at, u64 size, u8 perm)
 	while (at.v < end) {
 		struct s2_leaf leaf = s2_query(s2, at);
 
+		if (leaf.kind == S2_TRANSIT) {
+			cpu_relax();
+			continue;
+		}
 		if (leaf.kind != S2_LEAF || (leaf.attr.perm & perm) != perm) {
 			return false;
 		}

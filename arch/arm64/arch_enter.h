@@ -31,9 +31,14 @@ static inline void arch_vcpu_enter(struct vcpu *vcpu)
 	}
 }
 
+/* As the CPU itself would: a branch's BTYPE is used up, a single step's exception comes next. In AArch32
+ * those bits are part of IT. */
 static inline void arch_vcpu_skip(struct vcpu *vcpu)
 {
 	vcpu->arch.pc += vcpu->exit.syndrome & ESR_IL ? 4 : 2;
+	if (!(vcpu->arch.pstate & SPSR_AARCH32)) {
+		vcpu->arch.pstate &= ~(SPSR_BTYPE | SPSR_SS);
+	}
 }
 
 /* Register 31 is the zero register. */

@@ -13,8 +13,8 @@ struct arch_vm {
 	void *device_tree; /* made for this guest; a vm image points into it */
 	u64 entry;	   /* of vCPU 0 */
 	u64 device_tree_gpa;
-	u64 id[64];	    /* what ID registers say, by VID_INDEX of vid.h */
-	void *stolen_page;  /* PV time records, from the first call on; holds a reference */
+	u64 id[64];	       /* what ID registers say, by VID_INDEX of vid.h */
+	void *stolen_page;     /* PV time records, from the first call on; holds a reference */
 	bool unknown_register; /* one was reported already */
 };
 

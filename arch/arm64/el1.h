@@ -1,6 +1,6 @@
 /*
- * The loaded guest's own registers, and what else of the CPU its emulation needs, by function, so that
- * the files of emulation have no assembly and their unit tests can answer for the hardware.
+ * The loaded guest's own registers, and what else of the CPU its emulation needs, by function, so
+ * that the files of emulation have no assembly and their unit tests can answer for the hardware.
  * Implemented in el1.c, and for tests in arch/fake/fake_el1.c.
  */
 #ifndef EL1_H

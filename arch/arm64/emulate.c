@@ -1,8 +1,8 @@
 /*
  * Exits that only arm64 has: one switch, each case hands over and returns.
  *
- * Who moves the pc on: HVC returns behind itself already; a trapped SMC, MSR, MRS or DC does not. The pc
- * moves before the call is made, since a call may give the vCPU another one (PSCI).
+ * Who moves the pc on: HVC returns behind itself already; a trapped SMC, MSR, MRS or DC does not.
+ * The pc moves before the call is made, since a call may give the vCPU another one (PSCI).
  */
 #include "emulate.h"
 
@@ -20,7 +20,8 @@ static void hypercall(struct vcpu *vcpu, u64 esr)
 	if (field_get(esr, ESR_EC) == EC_SMC64) {
 		emulate_skip(vcpu);
 	}
-	/* DEN0028 2.9: an immediate other than 0 is no SMCCC call, and no other convention is here. */
+	/* DEN0028 2.9: an immediate other than 0 is no SMCCC call, and no other convention is here.
+	 */
 	if (unlikely(esr & BITS(15, 0))) {
 		vcpu->arch.x[0] = SMCCC_NOT_SUPPORTED;
 		return;

@@ -6,12 +6,9 @@
 
 #include <arch_enter.h>
 
-#define SPSR_BTYPE BITS(11, 10)
-#define SPSR_SS BIT(21)
-
 /*
- * MSR, MRS, SMC, DC are done: on to the next one, as the CPU itself would. A branch's BTYPE is used up; a
- * single step is over, and its exception comes before the next instruction.
+ * MSR, MRS, SMC, DC are done: on to the next one, as the CPU itself would. A branch's BTYPE is used
+ * up; a single step is over, and its exception comes before the next instruction.
  */
 static inline void emulate_skip(struct vcpu *vcpu)
 {

@@ -117,12 +117,9 @@ void exit_decode_sync(struct vcpu *vcpu)
 	case EC_WFX:
 		e->reason = esr & ISS_WFX_WFE ? EXIT_RELAX : EXIT_IDLE;
 		break;
-	case EC_SVE:
-	case EC_UNKNOWN:
-		e->reason = EXIT_REGISTER; /* an instruction that is not there for the guest */
-		break;
 	default:
-		e->reason = EXIT_UNKNOWN;
+		/* Below the aborts all classes are instructions that trapped: not there for a guest. */
+		e->reason = field_get(esr, ESR_EC) < EC_IABT_LOWER ? EXIT_REGISTER : EXIT_UNKNOWN;
 		break;
 	}
 }

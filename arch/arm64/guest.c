@@ -1,9 +1,9 @@
 /*
  * A guest's machine: what lies where, which devices answer, what its device tree says.
  *
- * The map is guest_map.h, the places of kernel, ramdisk and device tree come from image.c. Everything
- * is made at arch_vm_init; nothing is written into the guest's RAM here, the images are copied into its
- * pages as they fault in.
+ * The map is guest_map.h, the places of kernel, ramdisk and device tree come from image.c.
+ * Everything is made at arch_vm_init; nothing is written into the guest's RAM here, the images are
+ * copied into its pages as they fault in.
  */
 #include "arch/vm.h"
 
@@ -37,8 +37,8 @@ static void add_image(struct vm *vm, gpa_t at, const void *bytes, u64 size)
 /* ---- Device tree ----------------------------------------------------------------------------- */
 
 /*
- * A weak number spreads kernels in memory well enough; but rng-seed is credited as entropy, so it is
- * given only where it is.
+ * A weak number spreads kernels in memory well enough; but rng-seed is credited as entropy, so it
+ * is given only where it is.
  */
 static void add_seeds(struct guest_fdt *tree)
 {
@@ -110,7 +110,8 @@ static enum status add_devices(struct vm *vm, const struct config_vm *config)
 				    &vgic_redistributor_ops, vm->arch.gic, "gicr");
 	}
 	if (status == OK) {
-		status = add_device(vm, GUEST_VIRTIO_BASE, GUEST_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE,
+		status = add_device(vm, GUEST_VIRTIO_BASE,
+				    GUEST_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE,
 				    &virtio_mmio_empty_ops, NULL, "virtio-mmio");
 	}
 	return status;
@@ -136,7 +137,8 @@ static enum status make_devices(struct vm *vm, const struct config_vm *config, c
 	return status;
 }
 
-/* ---- The architecture's answers ----------------------------------------------------------------- */
+/* ---- The architecture's answers -----------------------------------------------------------------
+ */
 
 static void present_ids(struct vm *vm)
 {

@@ -1,12 +1,13 @@
 /*
- * The device tree that tells a guest what machine it has: CPUs, memory, PSCI, timer, GICv3, one PL011.
+ * The device tree that tells a guest what machine it has: CPUs, memory, PSCI, timer, GICv3, one
+ * PL011.
  *
- * Shaped after QEMU's `virt` machine (see guest_map.h), and kept small: a kernel visits every node a
- * dozen times on its way up. Empty virtio transports are not told: whoever probes their addresses finds
- * them, nobody else pays for them.
+ * Shaped after QEMU's `virt` machine (see guest_map.h), and kept small: a kernel visits every node
+ * a dozen times on its way up. Empty virtio transports are not told: whoever probes their addresses
+ * finds them, nobody else pays for them.
  *
- * Errors of libfdt accumulate in struct writer: after the first one nothing more is written, and it is
- * looked at once, at the end. Bindings: Devicetree specification 0.4; Linux,
+ * Errors of libfdt accumulate in struct writer: after the first one nothing more is written, and it
+ * is looked at once, at the end. Bindings: Devicetree specification 0.4; Linux,
  * Documentation/devicetree/bindings.
  */
 #include "guest_fdt.h"
@@ -195,7 +196,8 @@ static void write_timer(struct writer *w)
 
 static void write_gic(struct writer *w, const struct guest_fdt *guest)
 {
-	u32 reg[] = {0, GUEST_GICD_BASE, 0, GICD_SIZE, 0, GUEST_GICR_BASE, 0, (u32)guest->gicr_size};
+	u32 reg[] = {0, GUEST_GICD_BASE, 0, GICD_SIZE,
+		     0, GUEST_GICR_BASE, 0, (u32)guest->gicr_size};
 
 	begin(w, "intc@8000000");
 	text(w, "compatible", "arm,gic-v3");
@@ -208,7 +210,8 @@ static void write_gic(struct writer *w, const struct guest_fdt *guest)
 
 static void write_uart(struct writer *w)
 {
-	static const u32 interrupt[] = {IRQ_SPI, GUEST_UART_INTID - INTID_SPI_FIRST, IRQ_LEVEL_HIGH};
+	static const u32 interrupt[] = {IRQ_SPI, GUEST_UART_INTID - INTID_SPI_FIRST,
+					IRQ_LEVEL_HIGH};
 	static const u32 clocks[] = {PHANDLE_CLOCK, PHANDLE_CLOCK};
 
 	begin(w, "pl011@9000000");

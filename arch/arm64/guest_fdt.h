@@ -20,8 +20,8 @@ struct guest_fdt {
 };
 
 /*
- * Writes the tree into [blob, blob + size); *used is how much of it is the tree. FULL when it does not
- * fit; then the blob's content is undefined.
+ * Writes the tree into [blob, blob + size); *used is how much of it is the tree. FULL when it does
+ * not fit; then the blob's content is undefined.
  */
 enum status guest_fdt_write(const struct guest_fdt *guest, void *blob, size_t size, size_t *used);
 

@@ -1,6 +1,6 @@
 /*
- * The guest's memory map and interrupt numbers. They follow QEMU's `virt` machine, so that payloads made
- * for it run unchanged.
+ * The guest's memory map and interrupt numbers. They follow QEMU's `virt` machine, so that payloads
+ * made for it run unchanged.
  */
 #ifndef GUEST_MAP_H
 #define GUEST_MAP_H

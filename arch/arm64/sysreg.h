@@ -217,6 +217,9 @@
 #define SPSR_I BIT(7)
 #define SPSR_A BIT(8)
 #define SPSR_D BIT(9)
+#define SPSR_AARCH32 BIT(4)
+#define SPSR_BTYPE BITS(11, 10)
+#define SPSR_SS BIT(21)
 
 /* ---- GIC CPU interface and hypervisor interface --------------------------------------------- */
 

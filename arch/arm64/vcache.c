@@ -1,18 +1,19 @@
 /*
  * Cache maintenance by set and way, survived.
  *
- * A guest that cleans its caches by set and way wants all its dirty lines in memory, because it is about
- * to turn its caches off or on. On real hardware that reaches one CPU's caches only, with the data of
- * other guests in it, so it traps. Instead:
+ * A guest that cleans its caches by set and way wants all its dirty lines in memory, because it is
+ * about to turn its caches off or on. On real hardware that reaches one CPU's caches only, with the
+ * data of other guests in it, so it traps. Instead:
  *
  *   the first such operation cleans and invalidates all mapped RAM by address, and arms TVM;
  *   more of them cost a trap and nothing else: a loop over all sets and ways is cleaned once;
- *   while TVM is armed, turning the caches on or off cleans all mapped RAM once more, since the guest
- *   may have written between its loop and the switch;
- *   with the caches on, the next trapped write disarms TVM, so a guest that runs pays nothing.
+ *   while TVM is armed, turning the caches on or off cleans all mapped RAM once more, since the
+ * guest may have written between its loop and the switch; with the caches on, the next trapped
+ * write disarms TVM, so a guest that runs pays nothing.
  *
- * All RAM may be many gigabytes. Each exit cleans a piece and has the guest execute the same instruction
- * again, so interrupts and the scheduler get their turn in between; arch.clean_cursor says how far it came.
+ * All RAM may be many gigabytes. Each exit cleans a piece and has the guest execute the same
+ * instruction again, so interrupts and the scheduler get their turn in between; arch.clean_cursor
+ * says how far it came.
  */
 #include "vcache.h"
 

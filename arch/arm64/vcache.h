@@ -10,8 +10,8 @@ struct vcpu;
 void vcache_set_way(struct vcpu *vcpu);
 
 /*
- * The guest writes `sctlr` to SCTLR_EL1 while such writes trap. False: the caches are not clean yet;
- * let the guest execute the same instruction again. True: go on with the write.
+ * The guest writes `sctlr` to SCTLR_EL1 while such writes trap. False: the caches are not clean
+ * yet; let the guest execute the same instruction again. True: go on with the write.
  */
 bool vcache_sctlr_write(struct vcpu *vcpu, u64 sctlr);
 

@@ -12,6 +12,7 @@
 #include "ich.h"
 #include "s2_machine.h"
 #include "sysreg.h"
+#include "vtime_pv.h"
 
 static_assert(offsetof(struct vcpu, arch) == 0, "enter.S takes a vcpu for an arch_vcpu");
 static_assert(offsetof(struct arch_vcpu, x) == 0, "enter.S");
@@ -75,6 +76,8 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	a->cntv_ctl = a->cntv_cval = 0;
 	a->cntp_ctl = a->cntp_cval = 0;
 	a->stolen_gpa = ~0ull;
+	a->clean_cursor = 0;
+	a->hcr &= ~HCR_TVM;
 	for (unsigned i = 0; i < ARRAY_COUNT(a->fp.q); i++) {
 		a->fp.q[i] = 0;
 	}
@@ -160,6 +163,7 @@ void arch_vcpu_load(struct vcpu *vcpu)
 	fp_load(&vcpu->arch.fp);
 	vgic_load(vcpu); /* before the timers: what is in flight must not fire again */
 	load_timers(vcpu);
+	vtime_pv_update(vcpu);
 	isb();
 }
 

@@ -220,17 +220,20 @@ void vgic_raise_timer(struct vcpu *vcpu, u32 intid)
 {
 	struct vgic_cpu *cpu = vgic_cpu_of(vcpu);
 	struct vgic *gic = cpu->gic;
-	u32 bit = 1u << intid;
+	u32 bit = 1u << intid, before;
 
 	vgic_lock(gic);
-	if (unlikely((cpu->bank.in_lr | cpu->hw) & bit)) {
-		vgic_refresh(cpu, false); /* the one before has ended, or it had not fired */
-	}
+	before = cpu->hw;
 	cpu->hw |= bit;
-	cpu->bank.pending |= bit;
-	cpu->bank.touched |= cpu->bank.in_lr & bit;
-	cpu->waiting |= BIT(0);
-	vgic_refresh(cpu, false);
+	if (unlikely(!vgic_deliver_now(cpu, intid))) {
+		cpu->hw = before;
+		vgic_refresh(cpu, false); /* the instance before is over */
+		cpu->hw |= bit;
+		cpu->bank.pending |= bit;
+		cpu->bank.touched |= cpu->bank.in_lr & bit;
+		cpu->waiting |= BIT(0);
+		vgic_refresh(cpu, false);
+	}
 	vgic_unlock(gic);
 }
 
@@ -268,23 +271,29 @@ static u32 sgi_targets(const struct vgic *gic, u32 self, u64 value)
  * A group 1 SGI goes to whoever has it in either group, a group 0 one only to those that have it in
  * group 0: with one security state nothing is gained by the finer rules of IHI 0069 table 4-5.
  */
+static void send_to(struct vgic *gic, struct vgic_cpu *cpu, u32 bit, u32 group1)
+{
+	if (cpu && ((cpu->bank.group1 & ~group1) & bit) == 0) {
+		cpu->bank.pending |= bit;
+		vgic_changed(gic, cpu, 0, bit);
+	}
+}
+
 static void send(struct vcpu *vcpu, u64 value, u32 group1)
 {
 	struct vgic_cpu *self = vgic_cpu_of(vcpu);
 	struct vgic *gic = self->gic;
-	u32 bit = 1u << field_get(value, SGIR_INTID);
-	u32 targets = sgi_targets(gic, self->id, value);
+	u32 intid = field_get(value, SGIR_INTID);
+	u32 targets = sgi_targets(gic, self->id, value), me = 1u << self->id;
 
 	vgic_lock(gic);
-	for (u32 left = targets; left; left &= left - 1) {
-		struct vgic_cpu *cpu = vgic_cpu_at(gic, __builtin_ctz(left));
-
-		if (cpu && ((cpu->bank.group1 & ~group1) & bit) == 0) {
-			cpu->bank.pending |= bit;
-			vgic_changed(gic, cpu, 0, bit);
-		}
+	if ((targets & me & group1) && vgic_deliver_now(self, intid)) {
+		targets &= ~me;
 	}
-	if (targets & BIT(self->id)) {
+	for (u32 left = targets; left; left &= left - 1) {
+		send_to(gic, vgic_cpu_at(gic, __builtin_ctz(left)), 1u << intid, group1);
+	}
+	if (targets & me) {
 		vgic_refresh(self, false);
 	}
 	vgic_unlock(gic);

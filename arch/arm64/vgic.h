@@ -77,6 +77,7 @@ struct vgic_cpu {
 	u32 evicted_banks; /* bit b: evicted[b] is not 0 */
 	u32 evicted[VGIC_BANKS];
 
+	u8 private_lr[VGIC_PRIVATE]; /* which LR holds it, where bank.in_lr */
 	u32 lr_used;	      /* bit n: LR n holds an interrupt, or did when last looked at */
 	u64 lr[VGIC_LRS_MAX]; /* as last written or read; the truth while not loaded */
 	u64 hcr;	      /* ICH_HCR_EL2 as it is to be while loaded */

@@ -238,26 +238,74 @@ static void resample_timers(struct vgic_cpu *cpu)
 	}
 }
 
-static inline void insert(struct vgic_cpu *cpu, u32 n, struct place p)
+/* What a list register says of an interrupt that is pending. */
+static inline u64 pending_lr(const struct vgic_cpu *cpu, struct place p)
 {
-	struct vgic_bank *bank = p.bank;
-	struct vgic *gic = cpu->gic;
+	const struct vgic_bank *bank = p.bank;
 	u32 i = __builtin_ctz(p.bit), intid = p.b * 32 + i;
 	u64 lr = intid | field_set(bank->priority[i], LR_PRIORITY) | LR_PENDING;
 
 	lr |= bank->group1 & p.bit ? LR_GROUP1 : 0;
 	if (p.b != 0) {
-		gic->holder[intid - VGIC_PRIVATE] = cpu->id;
-		lr |= bank->level & ~bank->edge & p.bit ? LR_EOI : 0;
-	} else if (cpu->hw & p.bit) {
-		lr |= LR_HW | field_set(intid, LR_PINTID);
+		return lr | (bank->level & ~bank->edge & p.bit ? LR_EOI : 0);
+	}
+	return lr | (cpu->hw & p.bit ? LR_HW | field_set(intid, LR_PINTID) : 0);
+}
+
+static inline void insert(struct vgic_cpu *cpu, u32 n, struct place p)
+{
+	struct vgic_bank *bank = p.bank;
+	u32 i = __builtin_ctz(p.bit);
+
+	if (p.b != 0) {
+		cpu->gic->holder[p.b * 32 + i - VGIC_PRIVATE] = cpu->id;
+	} else {
+		cpu->private_lr[i] = n;
 	}
 	bank->in_lr |= p.bit;
 	bank->latched |= bank->pending & p.bit;
 	bank->pending &= ~p.bit;
 	cpu->lr_used |= 1u << n;
-	lr_write(cpu, n, lr);
-	count_add(&gic->vm->counters.irqs_injected, 1);
+	lr_write(cpu, n, pending_lr(cpu, p));
+	count_add(&cpu->gic->vm->counters.irqs_injected, 1);
+}
+
+/* The same interrupt ended in its LR, and nothing else happened to it since: the LR is its own
+ * again. */
+static inline bool rearm(struct vgic_cpu *cpu, u32 n, struct place p)
+{
+	u64 lr = ich_read_lr(n);
+
+	if ((lr & (LR_STATE | LR_EOI)) || ((p.bank->touched | p.bank->pending) & p.bit)) {
+		return false;
+	}
+	p.bank->latched |= p.bit;
+	lr_write(cpu, n, pending_lr(cpu, p));
+	count_add(&cpu->gic->vm->counters.irqs_injected, 1);
+	return true;
+}
+
+/* Nothing waits, so nothing more urgent can be passed by. */
+bool vgic_deliver_now(struct vgic_cpu *cpu, u32 intid)
+{
+	struct vgic_bank *bank = &cpu->bank;
+	u32 bit = 1u << intid, room = ~cpu->lr_used & cpu->gic->lr_mask;
+
+	struct place p = {bank, 0, bit};
+
+	if (unlikely(cpu->waiting | cpu->evicted_banks) ||
+	    !(vgic_allowed(cpu->gic, bank) & ~bank->active & bit)) {
+		return false;
+	}
+	if (bank->in_lr & bit) {
+		return rearm(cpu, cpu->private_lr[intid], p);
+	}
+	if (!room) {
+		return false;
+	}
+	bank->pending |= bit;
+	insert(cpu, __builtin_ctz(room), p);
+	return true;
 }
 
 static u32 rank_of(u32 priority, bool group1, u64 vmcr)

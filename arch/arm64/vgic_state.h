@@ -83,6 +83,11 @@ void vgic_changed(struct vgic *gic, struct vgic_cpu *owner, u32 b, u32 mask);
  * guest has quietened meanwhile are dropped; the guest's timer registers are loaded.
  */
 void vgic_refresh(struct vgic_cpu *cpu, bool resample);
+/*
+ * A private interrupt becomes pending where its vCPU is loaded, and goes straight into an LR.
+ * False, and nothing done: it takes more than that (vgic_refresh).
+ */
+bool vgic_deliver_now(struct vgic_cpu *cpu, u32 intid);
 /* Everything in LRs goes back to the banks as it is; not loaded. */
 void vgic_abandon(struct vgic_cpu *cpu);
 /* What of `mask` is active with no LR because of `cpu` is so no longer. */

@@ -1,5 +1,6 @@
 /*
- * What the ID registers say to a guest: the table of vid.h, and the few fields that no mask can make.
+ * What the ID registers say to a guest: the table of vid.h, and the few fields that no mask can
+ * make.
  *
  * Reading one is a trap that happens hundreds of times in a boot, so all values are made once.
  */
@@ -47,7 +48,7 @@ void vid_present(const u64 host[VID_COUNT], unsigned ipa_bits, u64 guest[VID_COU
 	if (field_get(host[VID_AA64PFR0], PFR0_EL0) < 2) {
 		hide_aarch32(guest);
 	}
-	limit_field(&guest[VID_AA64PFR0], PFR0_CSV2, 1); /* 2 and up: SCXTNUM_ELx, not switched */
+	limit_field(&guest[VID_AA64PFR0], PFR0_CSV2, 1);  /* 2 and up: SCXTNUM_ELx, not switched */
 	limit_field(&guest[VID_AA64MMFR0], MMFR0_ECV, 1); /* 2: an offset for EL2 */
 	limit_field(&guest[VID_AA64MMFR0], MMFR0_PARANGE, parange_of(ipa_bits));
 }

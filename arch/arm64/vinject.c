@@ -1,15 +1,16 @@
 /*
  * Exceptions that the hypervisor makes a guest take: what the CPU itself would have done.
  *
- * DDI 0487, shared pseudocode AArch64.TakeException(), for a target of EL1: the guest's PSTATE goes into
- * SPSR_EL1 and its pc into ELR_EL1 (both are exact, the exit preserved them), ESR_EL1 and FAR_EL1 say what
- * happened, and the guest goes on at VBAR_EL1 plus an offset by where it came from:
+ * DDI 0487, shared pseudocode AArch64.TakeException(), for a target of EL1: the guest's PSTATE goes
+ * into SPSR_EL1 and its pc into ELR_EL1 (both are exact, the exit preserved them), ESR_EL1 and
+ * FAR_EL1 say what happened, and the guest goes on at VBAR_EL1 plus an offset by where it came
+ * from:
  *
  *     0x000  EL1 using SP_EL0    0x400  EL0, AArch64
  *     0x200  EL1 using SP_EL1    0x600  EL0, AArch32
  *
- * The new PSTATE keeps N, Z, C, V, DIT and PAN; SCTLR_EL1 decides about PAN and SSBS. BTYPE, UAO, SS and IL
- * are cleared, and so is TCO: a guest sees no MTE.
+ * The new PSTATE keeps N, Z, C, V, DIT and PAN; SCTLR_EL1 decides about PAN and SSBS. BTYPE, UAO,
+ * SS and IL are cleared, and so is TCO: a guest sees no MTE.
  */
 #include "vinject.h"
 
@@ -90,8 +91,9 @@ static bool is_fetch(u64 esr)
 }
 
 /*
- * External, because what is missing lies behind the guest's own translation. The status is that of an
- * access even when the guest's table walk found nothing: the level of that walk is not known here.
+ * External, because what is missing lies behind the guest's own translation. The status is that of
+ * an access even when the guest's table walk found nothing: the level of that walk is not known
+ * here.
  */
 void vinject_abort(struct vcpu *vcpu)
 {

@@ -1,14 +1,15 @@
 /*
  * PSCI 1.1 (DEN0022): a guest turns CPUs and itself on and off.
  *
- * All numbers come from the guest. CPU_ON is decided by vcpu_on() alone, which lets exactly one of racing
- * callers through. Calls that do not return leave the registers alone: vm_reset() may have set them anew
- * by then.
+ * All numbers come from the guest. CPU_ON is decided by vcpu_on() alone, which lets exactly one of
+ * racing callers through. Calls that do not return leave the registers alone: vm_reset() may have
+ * set them anew by then.
  *
- * CPU_SUSPEND waits as WFI does. A state that keeps the context returns; one that powers down comes back
- * at the entry point with registers as after power-on. The GIC and the timers are in another power
- * domain (the device tree says always-on), so they keep their state and can wake the CPU. Functions that
- * are optional and not here (SYSTEM_SUSPEND, CPU_FREEZE, statistics, MIGRATE...) are not supported.
+ * CPU_SUSPEND waits as WFI does. A state that keeps the context returns; one that powers down comes
+ * back at the entry point with registers as after power-on. The GIC and the timers are in another
+ * power domain (the device tree says always-on), so they keep their state and can wake the CPU.
+ * Functions that are optional and not here (SYSTEM_SUSPEND, CPU_FREEZE, statistics, MIGRATE...) are
+ * not supported.
  */
 #include "vpsci.h"
 
@@ -18,7 +19,8 @@
 #include "sysreg.h"
 #include "vsmccc.h"
 
-/* CPU_SUSPEND's power_state in the original format, DEN0022 5.4.2: type, level and the platform's id. */
+/* CPU_SUSPEND's power_state in the original format, DEN0022 5.4.2: type, level and the platform's
+ * id. */
 #define POWER_STATE_DOWN BIT(16)
 #define POWER_STATE_MUST_BE_ZERO (BITS(31, 26) | BITS(23, 17))
 

@@ -36,9 +36,9 @@
 #define VENDOR_CALLS 3
 
 /*
- * Branch predictors that other contexts cannot train (CSV2) need no help. Where they can be, there is no
- * firmware behind us that would help, so the guest hears that it is on its own: workaround 1 "not
- * supported", and so, always, workarounds 2 and 3, of which the ID registers tell nothing.
+ * Branch predictors that other contexts cannot train (CSV2) need no help. Where they can be, there
+ * is no firmware behind us that would help, so the guest hears that it is on its own: workaround 1
+ * "not supported", and so, always, workarounds 2 and 3, of which the ID registers tell nothing.
  */
 static bool is_workaround_1_needless(const struct vcpu *vcpu)
 {

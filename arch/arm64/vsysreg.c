@@ -1,13 +1,13 @@
 /*
  * Trapped system registers: what each reads as, what a write to it does.
  *
- * What the ID registers (vid.h) say is there behaves; what they hide is an undefined instruction, and so
- * is every register that nobody here knows. The hot path is the read of an ID register: one compare and
- * one load.
+ * What the ID registers (vid.h) say is there behaves; what they hide is an undefined instruction,
+ * and so is every register that nobody here knows. The hot path is the read of an ID register: one
+ * compare and one load.
  *
- * Debug registers trap, because their state is not switched between guests: those that a kernel writes
- * on its way up read as zero and ignore writes, so breakpoints and watchpoints exist but never hit.
- * MDSCR_EL1 is the guest's own, as far as single steps need it.
+ * Debug registers trap, because their state is not switched between guests: those that a kernel
+ * writes on its way up read as zero and ignore writes, so breakpoints and watchpoints exist but
+ * never hit. MDSCR_EL1 is the guest's own, as far as single steps need it.
  */
 #include "vsysreg.h"
 
@@ -26,6 +26,7 @@
 
 #define REG_ACTLR VSYSREG(3, 0, 1, 0, 1)
 #define REG_ICC_SRE VSYSREG(3, 0, 12, 12, 5)
+#define REG_ICC_DIR VSYSREG(3, 0, 12, 11, 1)
 #define REG_ICC_ASGI1R VSYSREG(3, 0, 12, 11, 6)
 #define REG_ICC_SGI0R VSYSREG(3, 0, 12, 11, 7)
 
@@ -84,7 +85,8 @@ static void undefined(struct vcpu *vcpu, u64 esr)
 	vinject_undefined(vcpu);
 }
 
-/* ---- Writes that trap while a guest cleans its caches ----------------------------------------- */
+/* ---- Writes that trap while a guest cleans its caches -----------------------------------------
+ */
 
 static bool find_control(u64 name, enum el1_register *reg)
 {
@@ -92,10 +94,17 @@ static bool find_control(u64 name, enum el1_register *reg)
 		u32 name;
 		u8 reg;
 	} controls[] = {
-		{REG_SCTLR, EL1_SCTLR}, {REG_TTBR0, EL1_TTBR0}, {REG_TTBR1, EL1_TTBR1},
-		{REG_TCR, EL1_TCR},	{REG_AFSR0, EL1_AFSR0}, {REG_AFSR1, EL1_AFSR1},
-		{REG_ESR, EL1_ESR},	{REG_FAR, EL1_FAR},	{REG_MAIR, EL1_MAIR},
-		{REG_AMAIR, EL1_AMAIR}, {REG_CONTEXTIDR, EL1_CONTEXTIDR},
+		{REG_SCTLR, EL1_SCTLR},
+		{REG_TTBR0, EL1_TTBR0},
+		{REG_TTBR1, EL1_TTBR1},
+		{REG_TCR, EL1_TCR},
+		{REG_AFSR0, EL1_AFSR0},
+		{REG_AFSR1, EL1_AFSR1},
+		{REG_ESR, EL1_ESR},
+		{REG_FAR, EL1_FAR},
+		{REG_MAIR, EL1_MAIR},
+		{REG_AMAIR, EL1_AMAIR},
+		{REG_CONTEXTIDR, EL1_CONTEXTIDR},
 	};
 
 	for (u32 i = 0; i < ARRAY_COUNT(controls); i++) {
@@ -117,7 +126,8 @@ static void write_control(struct vcpu *vcpu, enum el1_register reg, u64 value)
 	emulate_skip(vcpu);
 }
 
-/* ---- Everything else -------------------------------------------------------------------------- */
+/* ---- Everything else --------------------------------------------------------------------------
+ */
 
 /* False: no such register. */
 static bool read_register(u64 name, u64 *value)
@@ -161,8 +171,7 @@ static bool write_register(u64 name, u64 value)
 		return true;
 	case REG_ACTLR:
 	case REG_ICC_SRE:    /* its bits are fixed at one */
-	case REG_ICC_SGI0R:  /* group 0 interrupts are nobody's here */
-	case REG_ICC_ASGI1R: /* nor is the other security state */
+	case REG_ICC_ASGI1R: /* the other security state is not there */
 	case REG_OSDTRRX:
 	case REG_MDCCINT:
 	case REG_OSDTRTX:
@@ -191,12 +200,28 @@ static void other_read(struct vcpu *vcpu, u64 esr)
 	emulate_skip(vcpu);
 }
 
+/* What of the CPU interface comes here: ICC_DIR_EL1 only while some active interrupt has no list register. */
+static bool write_gic(struct vcpu *vcpu, u64 name, u64 value)
+{
+	switch (name) {
+	case REG_ICC_DIR:
+		vgic_deactivate(vcpu, value);
+		return true;
+	case REG_ICC_SGI0R:
+		vgic_send_sgi0(vcpu, value);
+		return true;
+	}
+	return false;
+}
+
 static void other_write(struct vcpu *vcpu, u64 esr)
 {
 	u64 value = arch_vcpu_reg(vcpu, field_get(esr, VSYSREG_RT));
 	enum el1_register reg;
 
-	if (el1_traps_controls(vcpu) && find_control(esr & VSYSREG_NAME, &reg)) {
+	if (write_gic(vcpu, esr & VSYSREG_NAME, value)) {
+		emulate_skip(vcpu);
+	} else if (el1_traps_controls(vcpu) && find_control(esr & VSYSREG_NAME, &reg)) {
 		write_control(vcpu, reg, value);
 	} else if (write_register(esr & VSYSREG_NAME, value)) {
 		emulate_skip(vcpu);

@@ -17,7 +17,8 @@ struct vcpu;
 #define VSYSREG_NAME (VSYSREG_OP0 | VSYSREG_OP1 | VSYSREG_CRN | VSYSREG_CRM | VSYSREG_OP2)
 
 #define VSYSREG(op0, op1, crn, crm, op2)                                                           \
-	((u64)(op0) << 20 | (u64)(op2) << 17 | (u64)(op1) << 14 | (u64)(crn) << 10 | (u64)(crm) << 1)
+	((u64)(op0) << 20 | (u64)(op2) << 17 | (u64)(op1) << 14 | (u64)(crn) << 10 |               \
+	 (u64)(crm) << 1)
 
 /* The access that `esr` describes is done, or becomes an undefined instruction. */
 void vsysreg_access(struct vcpu *vcpu, u64 esr);

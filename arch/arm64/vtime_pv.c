@@ -1,8 +1,9 @@
 /*
  * Paravirtual time (DEN0057): the page of records, made at the first call.
  *
- * The VM holds a reference of its own besides that of the mapping, so a record can be written whatever
- * becomes of the guest's address space (a reset empties it; the next call maps the page again).
+ * The VM holds a reference of its own besides that of the mapping, so a record can be written
+ * whatever becomes of the guest's address space (a reset empties it; the next call maps the page
+ * again).
  */
 #include "vtime_pv.h"
 
@@ -60,8 +61,7 @@ static u64 stolen_time(struct vcpu *vcpu)
 	if (page == NULL || !map_page(vcpu->vm, page)) {
 		return SMCCC_NOT_SUPPORTED;
 	}
-	vcpu->arch.stolen_gpa =
-		GUEST_PV_TIME_BASE + vcpu->id * sizeof(struct vtime_pv_record);
+	vcpu->arch.stolen_gpa = GUEST_PV_TIME_BASE + vcpu->id * sizeof(struct vtime_pv_record);
 	vtime_pv_write(vcpu);
 	return vcpu->arch.stolen_gpa;
 }
@@ -70,7 +70,8 @@ u64 vtime_pv_call(struct vcpu *vcpu, u32 function)
 {
 	switch (function) {
 	case PV_TIME_FEATURES:
-		return (u32)vcpu->arch.x[1] == PV_TIME_FEATURES || (u32)vcpu->arch.x[1] == PV_TIME_ST
+		return (u32)vcpu->arch.x[1] == PV_TIME_FEATURES ||
+				       (u32)vcpu->arch.x[1] == PV_TIME_ST
 			       ? SMCCC_SUCCESS
 			       : SMCCC_NOT_SUPPORTED;
 	case PV_TIME_ST:

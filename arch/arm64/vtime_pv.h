@@ -1,8 +1,8 @@
 /*
  * Paravirtual time (DEN0057): a guest learns how long its CPUs waited for a real one.
  *
- * One page of Lamina's, at GUEST_PV_TIME_BASE outside of RAM, readable by the guest, with a record of 64
- * bytes for each vCPU. A record is written whenever its vCPU is loaded after it asked for it.
+ * One page of Lamina's, at GUEST_PV_TIME_BASE outside of RAM, readable by the guest, with a record
+ * of 64 bytes for each vCPU. A record is written whenever its vCPU is loaded after it asked for it.
  */
 #ifndef VTIME_PV_H
 #define VTIME_PV_H

@@ -11,7 +11,8 @@
 
 #include "vsmccc.h"
 
-/* 91ce84b3-c6c7-4438-8887-7c76c2b166df: what stands behind the interface, byte order of DEN0098 2.3. */
+/* 91ce84b3-c6c7-4438-8887-7c76c2b166df: what stands behind the interface, byte order of
+ * DEN0098 2.3. */
 #define UUID_0 0xb384ce91u
 #define UUID_1 0x3844c7c6u
 #define UUID_2 0x767c8788u

@@ -37,6 +37,11 @@ enum fake_access { FAKE_OK, FAKE_FAULT };
  */
 enum fake_access fake_access(struct s2 *s2, gpa_t at, u8 perm, hpa_t *result);
 
+/* A guest's load or store of 8 bytes. Translation and access are one step, as an invalidation sees it:
+ * hardware's answer to one waits for the accesses that used what it forgets. */
+enum fake_access fake_load(struct s2 *s2, gpa_t at, u64 *value);
+enum fake_access fake_store(struct s2 *s2, gpa_t at, u64 value);
+
 /* Would any CPU still translate `at` of this space, without looking at the table? */
 bool fake_tlb_holds(const struct s2 *s2, gpa_t at);
 void fake_tlb_clear(void);

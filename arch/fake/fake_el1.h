@@ -1,6 +1,6 @@
 /*
- * The registers behind arch/arm64/el1.h, for tests of arm64's emulation. One set: a test uses one vCPU at a
- * time, or does not care.
+ * The registers behind arch/arm64/el1.h, for tests of arm64's emulation. One set: a test uses one
+ * vCPU at a time, or does not care.
  */
 #ifndef FAKE_EL1_H
 #define FAKE_EL1_H

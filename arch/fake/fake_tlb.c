@@ -23,6 +23,8 @@ struct remembered {
 static struct tlb {
 	pthread_mutex_t lock;
 	struct remembered slots[SLOTS];
+	u32 used[SLOTS]; /* which slots, so that forgetting costs what is remembered */
+	u32 used_count;
 } tlbs[CPU_MAX];
 
 __attribute__((constructor)) static void init_locks(void)
@@ -47,30 +49,72 @@ static struct remembered *find(struct tlb *tlb, const struct s2 *s2, u64 page)
 	abort();
 }
 
-enum fake_access fake_access(struct s2 *s2, gpa_t at, u8 perm, hpa_t *result)
+/* The TLB's lock is held. NULL: the access faults. */
+static struct remembered *translate(struct tlb *tlb, struct s2 *s2, gpa_t at, u8 perm)
 {
-	struct tlb *tlb = &tlbs[this_cpu_id()];
 	u64 page = at.v >> PAGE_SHIFT;
-	struct remembered *r;
-	bool ok;
+	struct remembered *r = find(tlb, s2, page);
 
-	pthread_mutex_lock(&tlb->lock);
-	r = find(tlb, s2, page);
 	if (!(r->s2 && (r->stage2 || r->combined) && (r->perm & perm) == perm)) {
 		struct s2_leaf leaf = s2_query(s2, at);
 
 		/* No TLB holds what does not translate, or what is not marked accessed. */
 		if (leaf.kind != S2_LEAF || (leaf.attr.perm & perm) != perm || !leaf.accessed) {
-			pthread_mutex_unlock(&tlb->lock);
-			return FAKE_FAULT;
+			return NULL;
+		}
+		if (!r->s2) {
+			tlb->used[tlb->used_count++] = (u32)(r - tlb->slots);
 		}
 		*r = (struct remembered){s2, page, leaf.hpa.v >> PAGE_SHIFT, leaf.attr.perm, true,
 					 true};
 	}
-	ok = (r->perm & perm) == perm;
-	*result = hpa((r->frame << PAGE_SHIFT) | (at.v & (PAGE_SIZE - 1)));
+	return r;
+}
+
+typedef void (*touch_fn)(void *context, hpa_t at);
+
+static enum fake_access access_with(struct s2 *s2, gpa_t at, u8 perm, touch_fn touch, void *context)
+{
+	struct tlb *tlb = &tlbs[this_cpu_id()];
+	struct remembered *r;
+
+	pthread_mutex_lock(&tlb->lock);
+	r = translate(tlb, s2, at, perm);
+	if (r) {
+		touch(context, hpa((r->frame << PAGE_SHIFT) | (at.v & (PAGE_SIZE - 1))));
+	}
 	pthread_mutex_unlock(&tlb->lock);
-	return ok ? FAKE_OK : FAKE_FAULT;
+	return r ? FAKE_OK : FAKE_FAULT;
+}
+
+static void tell(void *context, hpa_t at)
+{
+	*(hpa_t *)context = at;
+}
+
+static void load(void *context, hpa_t at)
+{
+	*(u64 *)context = load_relaxed((u64 *)hpa_ptr(at));
+}
+
+static void store(void *context, hpa_t at)
+{
+	store_relaxed((u64 *)hpa_ptr(at), *(u64 *)context);
+}
+
+enum fake_access fake_access(struct s2 *s2, gpa_t at, u8 perm, hpa_t *result)
+{
+	return access_with(s2, at, perm, tell, result);
+}
+
+enum fake_access fake_load(struct s2 *s2, gpa_t at, u64 *value)
+{
+	return access_with(s2, at, S2_READ, load, value);
+}
+
+enum fake_access fake_store(struct s2 *s2, gpa_t at, u64 value)
+{
+	return access_with(s2, at, S2_WRITE, store, &value);
 }
 
 bool fake_tlb_holds(const struct s2 *s2, gpa_t at)
@@ -97,9 +141,11 @@ static void forget_on(u32 cpu, const struct s2 *s2, forget_fn fn, const void *wh
 	struct tlb *tlb = &tlbs[cpu];
 
 	pthread_mutex_lock(&tlb->lock);
-	for (u64 i = 0; i < SLOTS; i++) {
-		if (tlb->slots[i].s2 && (!s2 || tlb->slots[i].s2 == s2)) {
-			fn(&tlb->slots[i], what);
+	for (u32 i = 0; i < tlb->used_count; i++) {
+		struct remembered *r = &tlb->slots[tlb->used[i]];
+
+		if (!s2 || r->s2 == s2) {
+			fn(r, what);
 		}
 	}
 	pthread_mutex_unlock(&tlb->lock);
@@ -172,9 +218,10 @@ void fake_tlb_clear(void)
 {
 	for (u32 i = 0; i < CPU_MAX; i++) {
 		pthread_mutex_lock(&tlbs[i].lock);
-		for (u64 s = 0; s < SLOTS; s++) {
-			tlbs[i].slots[s].s2 = NULL;
+		for (u32 n = 0; n < tlbs[i].used_count; n++) {
+			tlbs[i].slots[tlbs[i].used[n]].s2 = NULL;
 		}
+		tlbs[i].used_count = 0;
 		pthread_mutex_unlock(&tlbs[i].lock);
 	}
 }

@@ -87,7 +87,7 @@ enum s2_kind { S2_EMPTY, S2_LEAF, S2_TABLE, S2_TRANSIT, S2_BROKEN, S2_POISON, S2
 
 /* What one guest-physical address translates to. */
 struct s2_leaf {
-	enum s2_kind kind; /* never TABLE, BROKEN or POISON: those are looked through */
+	enum s2_kind kind; /* never TABLE; TRANSIT also for what is BROKEN or POISON: look again later */
 	u8 level;	   /* of the entry */
 	bool accessed;
 	struct s2_attr attr; /* LEAF */
@@ -228,7 +228,8 @@ enum status s2_mark_accessed(struct s2 *s2, gpa_t gpa);
 struct s2_leaf s2_query(struct s2 *s2, gpa_t gpa);
 
 /*
- * Is [gpa, gpa + size) all mapped with at least these permissions?
+ * Is [gpa, gpa + size) all mapped with at least these permissions? Waits for what is in transit, so not to
+ * be called while a walk or a batch of the caller's is open.
  */
 bool s2_validate(struct s2 *s2, gpa_t gpa, u64 size, u8 perm);
 

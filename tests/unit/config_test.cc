@@ -405,6 +405,19 @@ TEST(Config, strings_are_one_string_that_fits_and_prints)
 		  Lines{});
 }
 
+TEST(Config, page_size_chooses_small_pages_or_the_largest_that_fit)
+{
+	const auto small_pages_with = [](const std::string &text) {
+		return parse_guest("", [&](Tree &t) { t.text("lamina,page-size", text); })
+			.config->vms[0]
+			.small_pages;
+	};
+
+	EXPECT_FALSE(parse_guest("", [](Tree &) {}).config->vms[0].small_pages);
+	EXPECT_FALSE(small_pages_with("2M"));
+	EXPECT_TRUE(small_pages_with("4K"));
+}
+
 TEST(Config, nodes_inside_a_guest_and_names_that_lie_are_refused)
 {
 	EXPECT_EQ(problems_with(

@@ -1,4 +1,5 @@
-/* The guest's device tree, read back with libfdt: what kernels look for is there, and says the truth. */
+/* The guest's device tree, read back with libfdt: what kernels look for is there, and says the
+ * truth. */
 #include <gtest/gtest.h>
 
 #include <string>
@@ -104,7 +105,8 @@ TEST_F(GuestFdt, tells_each_cpu_and_no_more)
 			EXPECT_EQ(text(path, "device_type"), "cpu\0"s);
 			EXPECT_EQ(text(path, "enable-method"), "psci\0"s);
 		}
-		EXPECT_LT(fdt_path_offset(blob.data(), ("/cpus/cpu@" + std::to_string(count)).c_str()),
+		EXPECT_LT(fdt_path_offset(blob.data(),
+					  ("/cpus/cpu@" + std::to_string(count)).c_str()),
 			  0);
 	}
 	EXPECT_EQ(cells("/cpus", "#address-cells"), Cells{1});

@@ -7,18 +7,28 @@
 
 #include <gtest/gtest.h>
 
+#include <csetjmp>
 #include <cstring>
 
 extern "C" {
 #include "../../arch/fake/fake.h"
 #include "../../arch/fake/fake_el1.h"
 
+#include "hyp/run.h"
+#include "hyp/sched.h"
 #include "hyp/vcpu.h"
 #include "hyp/vm.h"
 }
 
 namespace
 {
+
+inline std::jmp_buf guest_test_end;
+
+inline void guest_test_ended(int)
+{
+	std::longjmp(guest_test_end, 1);
+}
 
 class GuestMachine : public testing::Test
 {
@@ -53,13 +63,28 @@ class GuestMachine : public testing::Test
 			vm->vcpus[i]->arch.vmpidr = BIT(31) | i;
 			vm->vcpus[i]->arch.stolen_gpa = ~0ull;
 		}
+		run_begin(1);
 		vm_start(vm);
 		vcpu = vm->vcpus[0];
 	}
 
 	void TearDown() override
 	{
-		vm_count = 0; /* the frames go with the machine */
+		end_run();
+		vm_count = 0; /* its structs go with the machine */
+	}
+
+	/* The scheduler puts down every vCPU that a test turned on; none of them enters the guest.
+	 */
+	void end_run()
+	{
+		vm_destroy(vm);
+		fake_cpu_become(0);
+		fake_machine_end = guest_test_ended;
+		if (setjmp(guest_test_end) == 0) {
+			sched_loop();
+		}
+		fake_machine_end = nullptr;
 	}
 };
 

@@ -128,8 +128,8 @@ TEST_F(Pl011, output_reaches_the_console_in_every_width)
 
 TEST_F(Pl011, registers_hold_what_they_have_bits_for)
 {
-	const u64 bits[][2] = {{ILPR, 0xff},	{IBRD, 0xffff}, {FBRD, 0x3f},  {LCR_H, 0xff},
-			       {CR, 0xff87},	{IFLS, 0x3f},	{IMSC, 0x7ff}, {DMACR, 0x7}};
+	const u64 bits[][2] = {{ILPR, 0xff}, {IBRD, 0xffff}, {FBRD, 0x3f},  {LCR_H, 0xff},
+			       {CR, 0xff87}, {IFLS, 0x3f},   {IMSC, 0x7ff}, {DMACR, 0x7}};
 
 	for (auto [reg, mask] : bits) {
 		put(reg, ~0u);
@@ -293,7 +293,8 @@ TEST_F(Pl011, transmit_interrupt_comes_after_a_byte_was_sent)
 	EXPECT_TRUE(line()) << "unmasking is enough to get going";
 }
 
-/* What Linux's handler does: MIS, ICR of all but RX, RT and TX, drain, refill, until nothing is left. */
+/* What Linux's handler does: MIS, ICR of all but RX, RT and TX, drain, refill, until nothing is
+ * left. */
 TEST_F(Pl011, linux_interrupt_handler_comes_to_an_end)
 {
 	std::string received;

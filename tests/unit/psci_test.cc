@@ -79,7 +79,8 @@ TEST_F(Psci, cpu_on_wants_an_entry_in_ram)
 {
 	for (u64 entry : {(u64)0, RAM - 4, RAM + RAM_SIZE, RAM + RAM_SIZE - 2, ENTRY + 2, ENTRY + 1,
 			  (u64)0x09000000, ~(u64)0, ~(u64)3}) {
-		EXPECT_EQ(call(PSCI_CPU_ON_64, 1, entry), PSCI_INVALID_ADDRESS) << std::hex << entry;
+		EXPECT_EQ(call(PSCI_CPU_ON_64, 1, entry), PSCI_INVALID_ADDRESS)
+			<< std::hex << entry;
 	}
 	EXPECT_FALSE(vcpu_is_on(vm->vcpus[1]));
 	EXPECT_EQ(call(PSCI_CPU_ON_64, 1, RAM + RAM_SIZE - 4), PSCI_SUCCESS);
@@ -98,6 +99,7 @@ TEST_F(Psci, of_racing_cpu_ons_one_succeeds)
 		std::atomic<u32> successes{0}, already{0}, ready{0};
 		std::vector<std::thread> threads;
 
+		TearDown();
 		SetUp();
 		for (u32 i = 0; i < 3; i++) {
 			threads.emplace_back([&, i] {
@@ -192,6 +194,7 @@ TEST_F(Psci, system_reset_and_reset2_reset_the_vm)
 {
 	call(PSCI_SYSTEM_RESET);
 	EXPECT_EQ(vm->state, VM_RESETTING);
+	TearDown();
 	SetUp();
 	call(PSCI_SYSTEM_RESET2_64, GARBAGE, 5);
 	EXPECT_EQ(vm->state, VM_RESETTING);
@@ -209,12 +212,13 @@ TEST_F(Psci, there_is_no_trusted_os_to_migrate)
 	EXPECT_EQ(call(PSCI_MIGRATE_INFO_TYPE), 2u);
 }
 
-/* Whatever the features say, a call must agree with: a function that is missing changes x0 alone. */
+/* Whatever the features say, a call must agree with: a function that is missing changes x0 alone.
+ */
 TEST_F(Psci, features_agree_with_what_is_there)
 {
-	const std::vector<u64> present = {0x84000000, 0x84000001, 0xc4000001, 0x84000002, 0x84000003,
-					  0xc4000003, 0x84000004, 0xc4000004, 0x84000006, 0x84000008,
-					  0x84000009, 0x8400000a, 0x84000012, 0xc4000012};
+	const std::vector<u64> present = {
+		0x84000000, 0x84000001, 0xc4000001, 0x84000002, 0x84000003, 0xc4000003, 0x84000004,
+		0xc4000004, 0x84000006, 0x84000008, 0x84000009, 0x8400000a, 0x84000012, 0xc4000012};
 
 	for (u64 wide : {0ull, 0x40000000ull}) {
 		for (u64 function = 0x84000000 | wide; function < (0x84000020 | wide); function++) {

@@ -230,9 +230,14 @@ TEST_F(Sysreg, emulated_instruction_uses_up_btype_and_single_step)
 
 TEST_F(Sysreg, what_a_kernel_touches_on_its_way_up_is_harmless)
 {
-	for (Register r : std::vector<Register>{{3, 0, 1, 0, 1}, {2, 0, 1, 3, 4}, {2, 0, 0, 0, 4},
-						{2, 0, 0, 1, 5}, {2, 0, 0, 0, 6}, {2, 0, 0, 1, 7},
-						{2, 0, 1, 4, 4}, {2, 0, 7, 8, 6}}) {
+	for (Register r : std::vector<Register>{{3, 0, 1, 0, 1},
+						{2, 0, 1, 3, 4},
+						{2, 0, 0, 0, 4},
+						{2, 0, 0, 1, 5},
+						{2, 0, 0, 0, 6},
+						{2, 0, 0, 1, 7},
+						{2, 0, 1, 4, 4},
+						{2, 0, 7, 8, 6}}) {
 		EXPECT_EQ(read(r), 0u);
 		write(r, ~0ull);
 		EXPECT_EQ(vcpu->arch.pc, PC + 4);
@@ -256,24 +261,24 @@ TEST_F(Sysreg, single_step_bits_of_mdscr_are_the_guests)
 TEST_F(Sysreg, what_is_hidden_is_undefined)
 {
 	const std::vector<Register> hidden = {
-		{2, 0, 0, 2, 4},    /* DBGBVR2: there are two */
-		{2, 1, 0, 0, 1},    /* trace */
-		{3, 0, 9, 14, 1},   /* PMINTENSET */
-		{3, 3, 9, 12, 0},   /* PMCR */
-		{3, 3, 14, 15, 7},  /* PMCCFILTR */
-		{3, 0, 9, 9, 0},    /* PMSCR */
-		{3, 0, 10, 4, 3},   /* LORC */
-		{3, 0, 10, 4, 7},   /* LORID */
-		{3, 0, 5, 3, 0},    /* ERRIDR */
-		{3, 0, 13, 0, 7},   /* SCXTNUM_EL1 */
-		{3, 3, 13, 0, 7},   /* SCXTNUM_EL0 */
-		{3, 0, 1, 2, 0},    /* ZCR */
-		{3, 0, 1, 0, 6},    /* GCR: MTE */
-		{3, 0, 15, 0, 0},   /* implementation-defined */
-		{3, 7, 11, 3, 1},   /* implementation-defined */
-		{3, 4, 1, 1, 0},    /* HCR_EL2 */
-		{3, 0, 0, 8, 0},    /* ID space that nobody has */
-		{3, 0, 1, 0, 0},    /* SCTLR, though nothing is armed */
+		{2, 0, 0, 2, 4},   /* DBGBVR2: there are two */
+		{2, 1, 0, 0, 1},   /* trace */
+		{3, 0, 9, 14, 1},  /* PMINTENSET */
+		{3, 3, 9, 12, 0},  /* PMCR */
+		{3, 3, 14, 15, 7}, /* PMCCFILTR */
+		{3, 0, 9, 9, 0},   /* PMSCR */
+		{3, 0, 10, 4, 3},  /* LORC */
+		{3, 0, 10, 4, 7},  /* LORID */
+		{3, 0, 5, 3, 0},   /* ERRIDR */
+		{3, 0, 13, 0, 7},  /* SCXTNUM_EL1 */
+		{3, 3, 13, 0, 7},  /* SCXTNUM_EL0 */
+		{3, 0, 1, 2, 0},   /* ZCR */
+		{3, 0, 1, 0, 6},   /* GCR: MTE */
+		{3, 0, 15, 0, 0},  /* implementation-defined */
+		{3, 7, 11, 3, 1},  /* implementation-defined */
+		{3, 4, 1, 1, 0},   /* HCR_EL2 */
+		{3, 0, 0, 8, 0},   /* ID space that nobody has */
+		{3, 0, 1, 0, 0},   /* SCTLR, though nothing is armed */
 	};
 
 	for (Register r : hidden) {

@@ -479,9 +479,10 @@ TEST_F(VgicDelivery, an_expiry_is_left_to_the_hardware_where_the_vcpu_is_loaded)
 {
 	m.enable(kTimer, 0);
 	m.become(0);
+	m.enter(0);
 	vgic_timer_expired(m.vcpu(0), kTimer);
-	expect_none(0);
 	EXPECT_EQ(m.vcpu(0)->requests & VCPU_REQUEST_IRQ, 0u);
+	expect_none(0);
 	m.set_timer(0, true);
 	expect_one(0, kTimer);
 }

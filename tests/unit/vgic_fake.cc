@@ -261,7 +261,7 @@ int Machine::enter(u32 n)
 		} else {
 			break;
 		}
-		if (++exits > 20) {
+		if (++exits > 1000) {
 			ADD_FAILURE() << "vCPU " << n << " never enters: MISR " << hw.misr();
 			break;
 		}

@@ -477,7 +477,9 @@ class Duel
 		u32 given = lr < 0 ? kIdle : m.cpu(n).lr[lr] >> 48 & 0xff;
 
 		if (is_loaded(n)) {
-			ASSERT_EQ(given, reference.signalled(n)) << "vCPU " << n;
+			ASSERT_EQ(given, reference.signalled(n))
+				<< "vCPU " << n << ", LR " << lr << " has "
+				<< (lr < 0 ? 0 : (u32)m.cpu(n).lr[lr]);
 			compare_registers(n);
 		}
 		m.become(n);

@@ -1,4 +1,5 @@
-/* Exceptions that the hypervisor makes a guest take, against AArch64.TakeException() of the manual. */
+/* Exceptions that the hypervisor makes a guest take, against AArch64.TakeException() of the manual.
+ */
 #include "guest_test_machine.h"
 
 extern "C" {
