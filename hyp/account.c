@@ -1,3 +1,4 @@
+/* Sums over vCPUs: each counts its own ticks, so that no two CPUs write one counter. */
 #include "hyp/account.h"
 
 #include "hyp/vcpu.h"

@@ -5,7 +5,8 @@
  *     config_blob.c    is it a device tree at all?
  *     config_vm.c      one guest's node: a table of words
  *     config_value.c   one property: cells, strings, sizes
- *     config_text.c    values and problems as text; the guess behind "did you mean"
+ *     config_text.c    values and problems as text
+ *     config_guess.c   "did you mean" (include/hyp/config_guess.h)
  *     config_attach.c  files to guests
  */
 #ifndef CONFIG_INTERNAL_H
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "hyp/config.h"
+#include "hyp/config_guess.h"
 #include "hyp/types.h"
 
 /* Room for a node's path, a value as text, and a reason with numbers in it. */
@@ -52,17 +54,6 @@ bool config_refuse(struct config_reporter *r, const struct config_property *p, c
 
 /* `"text"`, cut with dots where it is too long. */
 void config_quote(const char *string, char *text, size_t size);
-
-/* The known word that is most like what was written. */
-struct config_guess {
-	const char *written;
-	const char *best; /* NULL: none is near */
-	u32 distance;
-};
-void config_guess_consider(struct config_guess *guess, const char *word);
-
-/* `did you mean "memory"?`, or "". */
-void config_guess_text(const struct config_guess *guess, char *text, size_t size);
 
 /* ---- config_value.c: true and *out, or false and the problem was reported -------------------- */
 

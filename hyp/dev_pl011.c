@@ -224,6 +224,7 @@ static u32 read_data(struct pl011 *uart)
 	u32 data = take(uart);
 
 	unlock_and_tell(uart);
+	console_device_has_room();
 	return data;
 }
 

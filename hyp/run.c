@@ -1,3 +1,4 @@
+/* The run ends when as many guests have ended as began: its status is the machine's. */
 #include "hyp/run.h"
 
 #include "hyp/atomic.h"

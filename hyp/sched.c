@@ -2,8 +2,9 @@
  * The scheduler. One lock, one list of runnable vCPUs in order of virtual run time, one list of
  * sleepers. There are few vCPUs and few CPUs: lists are short, and fairness is exact.
  *
- * - A vCPU that wakes takes an idle CPU, else every busy one is asked to choose again: those let the
- *   one with the least virtual run time go on, with a slice timer and with WFI trapped.
+ * - A vCPU that wakes takes an idle CPU. Else CPUs that ran alone until now are asked to choose
+ * again, so that they set a slice timer and trap WFI; and the one whose vCPU has had most, if it
+ * gives way.
  * - While nobody waits no timer runs and WFI is not trapped: the guest sleeps in hardware.
  * - A sleeper's deadline is watched by the hypervisor's timers of all CPUs, set when each chooses.
  */
@@ -16,13 +17,15 @@
 #include <arch/vm.h>
 
 #define SLICE_NS 10000000ull
+/* A vCPU gives way only to one that has had this much less: switching is not free. */
+#define YIELD_GRAIN_NS (SLICE_NS / 8)
 #define WEIGHT_UNIT CONFIG_WEIGHT_DEFAULT
 
 static struct {
 	struct lock lock;
 	struct vcpu *runnable; /* by vruntime, least first */
 	struct vcpu *sleeping; /* BLOCKED with a deadline, by deadline */
-	u64 vruntime_floor;    /* the most that a vCPU taken to run has had: sleepers catch up to it */
+	u64 vruntime_floor; /* the most that a vCPU taken to run has had: sleepers catch up to it */
 } sched;
 
 static struct {
@@ -99,7 +102,45 @@ static struct cpu *find_idle(void)
 	return NULL;
 }
 
-/* Somebody waits: one idle CPU comes, or every busy one chooses again. */
+/* Virtual run time with what is not charged yet. */
+static u64 vruntime_now(const struct vcpu *vcpu, u64 now)
+{
+	u64 ns = arch_ticks_to_ns(now - load_relaxed(&vcpu->changed_at));
+
+	return load_relaxed(&vcpu->vruntime) + ns * WEIGHT_UNIT / vcpu->vm->weight;
+}
+
+static void ask_to_choose(struct cpu *cpu)
+{
+	struct vcpu *current = load_relaxed(&cpu->current);
+
+	if (current && !(load_relaxed(&current->requests) & VCPU_REQUEST_YIELD)) {
+		atomic_or(&current->requests, VCPU_REQUEST_YIELD);
+		cpu_kick(cpu);
+	}
+}
+
+/* Somebody waits, and no CPU is idle. */
+static void ask_busy_cpus(const struct vcpu *waiting)
+{
+	struct cpu *most = NULL;
+	u64 now = arch_now(), most_had = waiting->vruntime + YIELD_GRAIN_NS;
+
+	for (u32 i = 0; i < cpu_count; i++) {
+		struct vcpu *current = load_relaxed(&cpus[i].current);
+
+		if (!cpus[i].contended) {
+			ask_to_choose(&cpus[i]);
+		} else if (current && vruntime_now(current, now) > most_had) {
+			most = &cpus[i];
+			most_had = vruntime_now(current, now);
+		}
+	}
+	if (most) {
+		ask_to_choose(most);
+	}
+}
+
 static void call_for_cpu(void)
 {
 	struct cpu *idle = find_idle();
@@ -107,15 +148,8 @@ static void call_for_cpu(void)
 	if (idle) {
 		idle->idle = false; /* so that the next comer calls another */
 		cpu_kick(idle);
-		return;
-	}
-	for (u32 i = 0; i < cpu_count; i++) {
-		struct vcpu *current = load_relaxed(&cpus[i].current);
-
-		if (current && !(load_relaxed(&current->requests) & VCPU_REQUEST_YIELD)) {
-			atomic_or(&current->requests, VCPU_REQUEST_YIELD);
-			cpu_kick(&cpus[i]);
-		}
+	} else {
+		ask_busy_cpus(sched.runnable);
 	}
 }
 
@@ -175,12 +209,14 @@ static void keep_house(struct cpu *cpu)
 
 /* ---- Choosing ------------------------------------------------------------------------------ */
 
-/* The timer goes to what comes first: a sleeper's deadline, the end of the slice, housekeeping. */
-static void set_timer(struct cpu *cpu, u64 now, bool contended)
+/* The timer goes to what comes first: a sleeper's deadline, the end of the slice if somebody waits,
+ * housekeeping. */
+static void set_timer(struct cpu *cpu, u64 now)
 {
 	u64 deadline = sched.sleeping ? sched.sleeping->wake_at : ~0ull;
 
-	if (contended) {
+	cpu->contended = sched.runnable != NULL;
+	if (cpu->contended) {
 		deadline = min_u64(deadline, now + arch_ns_to_ticks(SLICE_NS));
 	}
 	if (cpu->id == 0 && housekeeping.fn) {
@@ -228,13 +264,13 @@ static struct vcpu *choose(struct cpu *cpu)
 		}
 	}
 	cpu->idle = !vcpu;
-	set_timer(cpu, now, sched.runnable != NULL);
+	set_timer(cpu, now);
 	lock_drop(&sched.lock);
 	return vcpu;
 }
 
 /* It was asked to choose again: does the vCPU that is loaded go on? */
-static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave, bool *contended)
+static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave)
 {
 	u64 now = arch_now();
 	bool stays;
@@ -243,16 +279,19 @@ static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave, b
 	charge(vcpu, now);
 	wake_sleepers(now);
 	if (leave == LEAVE_RELAX && sched.runnable) {
-		/* What it waits for may be done by whom it keeps waiting: it goes behind the first. */
+		/* What it waits for may be done by whom it keeps waiting: it goes behind the first.
+		 */
 		vcpu->vruntime = max_u64(vcpu->vruntime, sched.runnable->vruntime);
 		stays = false;
 	} else {
 		stays = !sched.runnable ||
-			vcpu->vruntime < sched.runnable->vruntime + SLICE_NS / 8;
+			vcpu->vruntime < sched.runnable->vruntime + YIELD_GRAIN_NS;
 	}
-	*contended = sched.runnable != NULL;
 	if (stays) {
-		set_timer(cpu, now, *contended);
+		if (sched.runnable && find_idle()) {
+			call_for_cpu();
+		}
+		set_timer(cpu, now);
 	}
 	lock_drop(&sched.lock);
 	return stays;
@@ -293,7 +332,6 @@ static void run(struct cpu *cpu, struct vcpu *vcpu)
 {
 	enum vcpu_leave leave;
 	u64 deadline;
-	bool contended = load_relaxed(&sched.runnable) != NULL;
 
 	cpu->current = vcpu;
 	arch_vcpu_load(vcpu);
@@ -301,11 +339,10 @@ static void run(struct cpu *cpu, struct vcpu *vcpu)
 		account_before_guest_ticks = arch_now();
 	}
 	for (;;) {
-		arch_vcpu_trap_idle(vcpu, contended);
+		arch_vcpu_trap_idle(vcpu, cpu->contended);
 		leave = vcpu_run(vcpu);
 		keep_house(cpu);
-		if ((leave != LEAVE_YIELD && leave != LEAVE_RELAX) ||
-		    !goes_on(cpu, vcpu, leave, &contended)) {
+		if ((leave != LEAVE_YIELD && leave != LEAVE_RELAX) || !goes_on(cpu, vcpu, leave)) {
 			break;
 		}
 	}

@@ -1,7 +1,7 @@
 /* Numbers as people read them, without floating point. Sizes as the configuration writes them. */
 #include "hyp/units.h"
 
-#include "config_internal.h"
+#include "hyp/config.h" /* config_size_text */
 #include "hyp/log.h"
 
 struct units_text units_size(u64 bytes)

@@ -3,8 +3,8 @@
  *
  *     requests -> enter the guest -> exit -> switch -> requests -> ...
  *
- * Interrupts are masked in Lamina, so a kick that comes after the requests were read is taken at the
- * first instruction of the guest, and brings us back to read them again.
+ * Interrupts are masked in Lamina, so a kick that comes after the requests were read is taken at
+ * the first instruction of the guest, and brings us back to read them again.
  */
 #include "hyp/vcpu.h"
 
@@ -74,7 +74,8 @@ static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
 	struct exit *e = &vcpu->exit;
 	u64 offset = e->gpa.v - region->base.v;
 
-	/* Without a decoded syndrome (load pair, writeback) the access cannot be done for the guest. */
+	/* Without a decoded syndrome (load pair, writeback) the access cannot be done for the
+	 * guest. */
 	if (!e->decoded || e->table_walk || offset + e->size > region->size) {
 		arch_vcpu_inject_abort(vcpu);
 		return;
@@ -135,8 +136,8 @@ static void crash_unknown(struct vcpu *vcpu)
 	char state[160];
 
 	arch_vcpu_describe(vcpu, state, sizeof(state));
-	vm_crash(vcpu->vm, "vCPU %u: exit with syndrome 0x%llx that Lamina does not know; %s", vcpu->id,
-		 (unsigned long long)vcpu->exit.syndrome, state);
+	vm_crash(vcpu->vm, "vCPU %u: exit with syndrome 0x%llx that Lamina does not know; %s",
+		 vcpu->id, (unsigned long long)vcpu->exit.syndrome, state);
 }
 
 static void handle_exit(struct vcpu *vcpu)
@@ -146,7 +147,6 @@ static void handle_exit(struct vcpu *vcpu)
 	case EXIT_REGISTER:
 	case EXIT_IPI:
 	case EXIT_CACHE:
-	case EXIT_MAINTENANCE:
 		arch_vcpu_emulate(vcpu);
 		break;
 	case EXIT_MEMORY:

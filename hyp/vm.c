@@ -1,9 +1,9 @@
 /*
  * Virtual machines: built from a checked configuration, taken apart when they end.
  *
- * A VM ends when all its vCPUs are off: whoever decides that it ends (the guest, the operator, Lamina)
- * sets the state and asks every vCPU to stop; the CPU that puts down the last one gives all frames back.
- * So nobody frees what another CPU still runs on.
+ * A VM ends when all its vCPUs are off: whoever decides that it ends (the guest, the operator,
+ * Lamina) sets the state and asks every vCPU to stop; the CPU that puts down the last one gives all
+ * frames back. So nobody frees what another CPU still runs on.
  */
 #include "hyp/vm.h"
 
@@ -25,9 +25,10 @@ u32 vm_count;
 const char *vm_state_name(enum vm_state s)
 {
 	static const char *const names[] = {
-		[VM_BUILDING] = "building",   [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
-		[VM_OFF] = "off",	      [VM_CRASHED] = "crashed",
-		[VM_DESTROYED] = "destroyed", [VM_RESETTING] = "resetting",
+		[VM_BUILDING] = "building",   [VM_RUNNING] = "running",
+		[VM_PAUSED] = "paused",	      [VM_OFF] = "off",
+		[VM_CRASHED] = "crashed",     [VM_DESTROYED] = "destroyed",
+		[VM_RESETTING] = "resetting",
 	};
 
 	return (unsigned)s < ARRAY_COUNT(names) ? names[s] : "?";
@@ -92,8 +93,7 @@ static struct vm *alloc_vm(const struct config_vm *config)
 static void note_images_end(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->image_count; i++) {
-		vm->images_end =
-			max_u64(vm->images_end, vm->images[i].gpa.v + vm->images[i].size);
+		vm->images_end = max_u64(vm->images_end, vm->images[i].gpa.v + vm->images[i].size);
 	}
 }
 
@@ -130,15 +130,6 @@ enum status vm_build(const struct config_vm *config, char *why, size_t size)
 	return OK;
 }
 
-void vm_start(struct vm *vm)
-{
-	u64 now = arch_ticks_to_ns(arch_now());
-
-	vm->state = VM_RUNNING;
-	vm->start_ns = vm->last_output_ns = now;
-	check(vcpu_on(vm->vcpus[0], arch_vm_entry(vm), arch_vm_entry_argument(vm)) == OK);
-}
-
 /* ---- End ----------------------------------------------------------------------------------- */
 
 static void stop_vcpus(struct vm *vm)
@@ -149,14 +140,17 @@ static void stop_vcpus(struct vm *vm)
 	}
 }
 
-/* The first to end it decides how it ended. */
-static bool decide_end(struct vm *vm, enum vm_state state)
+/* The first to end it decides how it ended, and with which last words (NULL: none). */
+static bool decide_end(struct vm *vm, enum vm_state state, const char *words)
 {
 	bool first;
 
 	lock_take(&vm->lock);
 	first = !vm_has_ended(vm);
 	if (first) {
+		if (words) {
+			memcpy(vm->last_words, words, sizeof(vm->last_words));
+		}
 		vm->end_ns = arch_ticks_to_ns(arch_now());
 		store_release(&vm->state, state);
 	}
@@ -166,7 +160,7 @@ static bool decide_end(struct vm *vm, enum vm_state state)
 
 static void end(struct vm *vm, enum vm_state state)
 {
-	if (decide_end(vm, state)) {
+	if (decide_end(vm, state, NULL)) {
 		stop_vcpus(vm);
 	}
 }
@@ -178,14 +172,13 @@ void vm_off(struct vm *vm)
 
 void vm_crash(struct vm *vm, const char *format, ...)
 {
-	char words[sizeof(vm->last_words)];
+	char words[sizeof(vm->last_words)] = "";
 	va_list args;
 
 	va_start(args, format);
 	text_vformat(words, sizeof(words), format, args);
 	va_end(args);
-	if (decide_end(vm, VM_CRASHED)) {
-		memcpy(vm->last_words, words, sizeof(words));
+	if (decide_end(vm, VM_CRASHED, words)) {
 		log_error("d%u (%s) crashed: %s", vm->number, vm->name, words);
 		stop_vcpus(vm);
 	}
@@ -211,6 +204,29 @@ void vm_reset(struct vm *vm)
 	}
 }
 
+static void reap(struct vm *vm)
+{
+	console_guest_ended(vm); /* from here on no key and no dump goes to what is freed below */
+	arch_vm_fini(vm);
+	s2_destroy(&vm->s2);
+	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));
+	run_guest_ended();
+}
+
+/* The operator may destroy it at any time, while it is built or resets too. */
+void vm_start(struct vm *vm)
+{
+	lock_take(&vm->lock);
+	vm->start_ns = vm->last_output_ns = arch_ticks_to_ns(arch_now());
+	if (!vm_has_ended(vm)) {
+		store_release(&vm->state, VM_RUNNING);
+	}
+	lock_drop(&vm->lock);
+	if (vcpu_on(vm->vcpus[0], arch_vm_entry(vm), arch_vm_entry_argument(vm)) != OK) {
+		reap(vm); /* it has ended, and no vCPU is on that would be put down last */
+	}
+}
+
 /* RAM as new: everything that was touched goes back, images come again as they are touched. */
 static void start_anew(struct vm *vm)
 {
@@ -224,15 +240,6 @@ static void start_anew(struct vm *vm)
 	vm_start(vm);
 }
 
-static void reap(struct vm *vm)
-{
-	console_guest_ended(vm); /* from here on no key and no dump goes to what is freed below */
-	arch_vm_fini(vm);
-	s2_destroy(&vm->s2);
-	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));
-	run_guest_ended();
-}
-
 void vm_all_off(struct vm *vm)
 {
 	if (vm->state == VM_RESETTING) {
@@ -241,7 +248,7 @@ void vm_all_off(struct vm *vm)
 	}
 	if (!vm_has_ended(vm)) {
 		/* Every vCPU turned itself off, and none is left that could turn one on. */
-		decide_end(vm, VM_OFF);
+		decide_end(vm, VM_OFF, NULL);
 	}
 	reap(vm);
 }

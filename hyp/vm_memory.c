@@ -3,8 +3,8 @@
  *
  *     fault -> a 2 MiB block, else a 4 KiB page -> zero, or the image that lies there -> one leaf
  *
- * Nothing is populated before it is touched. Several vCPUs may fault on one place: each gets a frame
- * ready, one of them maps it, and the others give theirs back.
+ * Nothing is populated before it is touched. Several vCPUs may fault on one place: each gets a
+ * frame ready, one of them maps it, and the others give theirs back.
  */
 #include "hyp/vm.h"
 
@@ -167,7 +167,8 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 
 typedef void (*page_fn)(void *context, u8 *bytes, u64 size, u64 done);
 
-/* Calls `fn` for each piece of guest RAM that lies in one leaf, faulted in and held while it runs. */
+/* Calls `fn` for each piece of guest RAM that lies in one leaf, faulted in and held while it runs.
+ */
 static enum status for_each_piece(struct vm *vm, gpa_t at, u64 size, u8 access, page_fn fn,
 				  void *context)
 {

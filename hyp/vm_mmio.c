@@ -1,4 +1,5 @@
-/* Which device answers at a guest-physical address. There are few, so the search is a short scan. */
+/* Which device answers at a guest-physical address. There are few, so the search is a short scan.
+ */
 #include "hyp/vm.h"
 
 static bool ranges_meet(u64 a, u64 a_size, u64 b, u64 b_size)
@@ -16,8 +17,7 @@ enum status vm_mmio_add(struct vm *vm, struct mmio_region region)
 		return INVALID;
 	}
 	for (u32 i = 0; i < vm->mmio_count; i++) {
-		if (ranges_meet(region.base.v, region.size, vm->mmio[i].base.v,
-				vm->mmio[i].size)) {
+		if (ranges_meet(region.base.v, region.size, vm->mmio[i].base.v, vm->mmio[i].size)) {
 			return EXISTS;
 		}
 	}

@@ -5,12 +5,12 @@
 #include "hyp/types.h"
 
 struct arch_cpu {
-	u64 stack_top;	    /* of this CPU's own stack */
-	u64 emergency_top;  /* of the stack that EL2 exceptions use: the other one may be what broke */
-	u64 redistributor;  /* address of this CPU's GICR frame */
-	u32 exceptions;	    /* EL2 exceptions taken here, and none is survived: see trap.c */
-	void (*on_trap)(void); /* set around an instruction that may not be there: gets control, never returns */
-	bool stopped;	    /* parked for good: see arch_cpu_stop_others() */
+	u64 stack_top;	       /* of this CPU's own stack */
+	u64 emergency_top;     /* of the stack for EL2 exceptions: the other may be what broke */
+	u64 redistributor;     /* address of this CPU's GICR frame */
+	u32 exceptions;	       /* EL2 exceptions taken here, and none is survived: see trap.c */
+	void (*on_trap)(void); /* where to go if an instruction is not there; never returns */
+	bool stopped;	       /* parked for good: see arch_cpu_stop_others() */
 };
 
 #endif

@@ -31,8 +31,8 @@ static inline void arch_vcpu_enter(struct vcpu *vcpu)
 	}
 }
 
-/* As the CPU itself would: a branch's BTYPE is used up, a single step's exception comes next. In AArch32
- * those bits are part of IT. */
+/* As the CPU itself would: a branch's BTYPE is used up, a single step's exception comes next. In
+ * AArch32 those bits are part of IT. */
 static inline void arch_vcpu_skip(struct vcpu *vcpu)
 {
 	vcpu->arch.pc += vcpu->exit.syndrome & ESR_IL ? 4 : 2;

@@ -6,7 +6,8 @@
 
 struct cpu;
 
-/* TPIDR_EL2 holds this CPU's block from its first C function on; a stack never moves to another CPU. */
+/* TPIDR_EL2 holds this CPU's block from its first C function on; a stack never moves to another
+ * CPU. */
 static inline struct cpu *this_cpu(void)
 {
 	struct cpu *cpu;

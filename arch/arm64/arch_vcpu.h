@@ -2,8 +2,8 @@
  * What arm64 keeps for each vCPU.
  *
  * General registers, pc and pstate are saved and restored on every exit and entry (enter.S, whose
- * offsets are asserted in vcpu.c). EL1 system registers, FP/SIMD and the GIC's state stay in the CPU while
- * the vCPU is loaded, and move only in arch_vcpu_load and arch_vcpu_put.
+ * offsets are asserted in vcpu.c). EL1 system registers, FP/SIMD and the GIC's state stay in the
+ * CPU while the vCPU is loaded, and move only in arch_vcpu_load and arch_vcpu_put.
  */
 #ifndef ARCH_VCPU_BLOCK_H
 #define ARCH_VCPU_BLOCK_H
@@ -57,10 +57,10 @@ struct arch_vcpu {
 	u64 cntv_ctl, cntv_cval; /* virtual timer */
 	u64 cntp_ctl, cntp_cval; /* physical timer */
 
-	u64 hcr;   /* HCR_EL2 while loaded */
+	u64 hcr; /* HCR_EL2 while loaded */
 	u64 vmpidr;
-	u64 stolen_gpa; /* PV time record, or ~0 */
-	u64 clean_cursor; /* how much of RAM a set/way operation has cleaned so far; 0 = none under way */
+	u64 stolen_gpa;	  /* PV time record, or ~0 */
+	u64 clean_cursor; /* how much of RAM set/way operations have cleaned so far; or 0 */
 
 	struct vgic_cpu gic;
 

@@ -8,6 +8,7 @@
  */
 #include "arch/cpu.h"
 #include "hyp/log.h"
+#include "hyp/summary.h"
 
 #include <libfdt.h>
 
@@ -45,7 +46,7 @@ void boot_refuse(const char *format, ...)
 	text_vformat(text, sizeof(text), format, args);
 	va_end(args);
 	log_raw("lamina: cannot boot on this machine: %s\n", text);
-	arch_machine_end(2);
+	arch_machine_end(RUN_PANICKED);
 }
 
 /* The tree's extent, from the two words of its header that can be read with the MMU off. */

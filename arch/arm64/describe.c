@@ -41,7 +41,6 @@ static const char *access_flag_text(u64 mmfr1)
 
 void arch_describe(char *text, size_t size)
 {
-	static const u8 physical_bits[16] = {32, 36, 40, 42, 44, 48, 52};
 	enum { TLB_RANGE = 2, VMID_16 = 2 };
 	u64 midr = read_sysreg(midr_el1);
 	u64 isar0 = read_sysreg(id_aa64isar0_el1);
@@ -54,7 +53,7 @@ void arch_describe(char *text, size_t size)
 		    "BBM level %lu, %u list registers",
 		    cpu_name(midr), field_get(midr, MIDR_VARIANT), field_get(midr, MIDR_REVISION),
 		    midr, read_sysreg(CurrentEL) >> 2,
-		    physical_bits[field_get(mmfr0, ID_AA64MMFR0_PARANGE)], access_flag_text(mmfr1),
+		    parange_bits(field_get(mmfr0, ID_AA64MMFR0_PARANGE)), access_flag_text(mmfr1),
 		    field_get(isar0, ID_AA64ISAR0_TLB) >= TLB_RANGE ? ", TLBI by range" : "",
 		    field_get(mmfr2, ID_AA64MMFR2_FWB) != 0 ? ", forced write-back" : "",
 		    field_get(mmfr1, ID_AA64MMFR1_VMIDBITS) >= VMID_16 ? "16-bit" : "8-bit",

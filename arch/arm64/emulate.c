@@ -55,9 +55,6 @@ void arch_vcpu_emulate(struct vcpu *vcpu)
 	case EXIT_CACHE:
 		vcache_set_way(vcpu);
 		return;
-	case EXIT_MAINTENANCE:
-		vgic_maintain(vcpu);
-		return;
 	default:
 		vinject_undefined(vcpu);
 		return;
@@ -67,9 +64,4 @@ void arch_vcpu_emulate(struct vcpu *vcpu)
 void arch_vcpu_inject_abort(struct vcpu *vcpu)
 {
 	vinject_abort(vcpu);
-}
-
-void arch_vcpu_inject_undefined(struct vcpu *vcpu)
-{
-	vinject_undefined(vcpu);
 }

@@ -6,6 +6,8 @@
 
 #include <arch_enter.h>
 
+#include "sysreg.h"
+
 /*
  * MSR, MRS, SMC, DC are done: on to the next one, as the CPU itself would. A branch's BTYPE is used
  * up; a single step is over, and its exception comes before the next instruction.

@@ -34,8 +34,8 @@ static enum exit_reason reason_of_register(u64 esr)
 }
 
 /*
- * HPFAR_EL2 does not tell the address of a permission fault (unless a stage-1 walk met it): stage 1 is
- * walked again. False: it no longer translates, since another vCPU changed it meanwhile.
+ * HPFAR_EL2 does not tell the address of a permission fault (unless a stage-1 walk met it): stage 1
+ * is walked again. False: it no longer translates, since another vCPU changed it meanwhile.
  */
 static bool translate_stage1(u64 va, u64 *ipa)
 {
@@ -76,8 +76,8 @@ static void decode_abort(struct exit *e, u64 esr, bool data)
 	if (!data) {
 		e->access = e->table_walk ? ACCESS_READ : ACCESS_EXEC;
 	} else {
-		e->access = (esr & ISS_ABORT_WNR) && !(esr & ISS_ABORT_CM) ? ACCESS_WRITE
-									  : ACCESS_READ;
+		e->access =
+			(esr & ISS_ABORT_WNR) && !(esr & ISS_ABORT_CM) ? ACCESS_WRITE : ACCESS_READ;
 	}
 	e->decoded = data && (esr & ISS_ABORT_ISV);
 	e->size = 1u << field_get(esr, ISS_ABORT_SAS);
@@ -118,7 +118,8 @@ void exit_decode_sync(struct vcpu *vcpu)
 		e->reason = esr & ISS_WFX_WFE ? EXIT_RELAX : EXIT_IDLE;
 		break;
 	default:
-		/* Below the aborts all classes are instructions that trapped: not there for a guest. */
+		/* Below the aborts all classes are instructions that trapped: not there for a
+		 * guest. */
 		e->reason = field_get(esr, ESR_EC) < EC_IABT_LOWER ? EXIT_REGISTER : EXIT_UNKNOWN;
 		break;
 	}

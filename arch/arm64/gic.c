@@ -10,6 +10,7 @@
 #include "hyp/log.h"
 #include "hyp/sched.h"
 
+#include "guest_map.h"
 #include "ich.h"
 #include "machine.h"
 #include "sysreg.h"
@@ -56,6 +57,10 @@
 #define PRIVATE_ENABLED                                                                            \
 	(BIT(INTID_KICK) | BIT(INTID_STOP) | BIT(INTID_MAINTENANCE) | BIT(INTID_HYP_TIMER) |       \
 	 BIT(INTID_VIRTUAL_TIMER) | BIT(INTID_PHYSICAL_TIMER))
+
+static_assert(GUEST_VTIMER_INTID == INTID_VIRTUAL_TIMER &&
+		      GUEST_PTIMER_INTID == INTID_PHYSICAL_TIMER,
+	      "a guest's timer interrupt has the number of the physical one it is tied to");
 
 static u32 mmio_read32(u64 address)
 {

@@ -12,9 +12,12 @@
  */
 #include "guest_fdt.h"
 
+#include "hyp/dev_pl011.h"
+
 #include <libfdt.h>
 
 #include "guest_map.h"
+#include "vgic.h"
 
 #define PHANDLE_GIC 1
 #define PHANDLE_CLOCK 2
@@ -30,8 +33,6 @@
 #define PPI_VIRTUAL_TIMER (GUEST_VTIMER_INTID - INTID_PPI_FIRST)
 #define PPI_HYP_TIMER 10
 
-#define GICD_SIZE 0x10000ull
-#define UART_SIZE 0x1000ull
 #define UART_HZ 24000000
 /* What dev_pl011.c has in its identification registers: spares the guest reading them. */
 #define UART_PERIPHID 0x00341011
@@ -196,7 +197,7 @@ static void write_timer(struct writer *w)
 
 static void write_gic(struct writer *w, const struct guest_fdt *guest)
 {
-	u32 reg[] = {0, GUEST_GICD_BASE, 0, GICD_SIZE,
+	u32 reg[] = {0, GUEST_GICD_BASE, 0, VGIC_DISTRIBUTOR_SIZE,
 		     0, GUEST_GICR_BASE, 0, (u32)guest->gicr_size};
 
 	begin(w, "intc@8000000");
@@ -216,7 +217,7 @@ static void write_uart(struct writer *w)
 
 	begin(w, "pl011@9000000");
 	texts(w, "compatible", "arm,pl011\0arm,primecell");
-	range(w, "reg", GUEST_UART_BASE, UART_SIZE);
+	range(w, "reg", GUEST_UART_BASE, PL011_SIZE);
 	cell(w, "arm,primecell-periphid", UART_PERIPHID);
 	cells(w, "interrupts", interrupt, ARRAY_COUNT(interrupt));
 	cells(w, "clocks", clocks, ARRAY_COUNT(clocks));

@@ -10,13 +10,11 @@
 #define GUEST_UART_BASE 0x09000000ull
 #define GUEST_PV_TIME_BASE 0x090a0000ull /* a page of stolen-time records: memory, but not RAM */
 #define GUEST_VIRTIO_BASE 0x0a000000ull
-#define GUEST_VIRTIO_STRIDE 0x200ull
 #define GUEST_VIRTIO_SLOTS 32
 #define GUEST_RAM_BASE 0x40000000ull
 
 /* Interrupt numbers, as the GIC counts (PPIs 16..31, SPIs from 32). */
 #define GUEST_UART_INTID 33
-#define GUEST_VIRTIO_INTID 48
 #define GUEST_VTIMER_INTID 27
 #define GUEST_PTIMER_INTID 30
 

@@ -110,21 +110,6 @@ void ich_write_lr(u32 n, u64 value)
 	}
 }
 
-u32 ich_read_elrsr(void)
-{
-	return (u32)read_sysreg(ich_elrsr_el2);
-}
-
-u32 ich_read_eisr(void)
-{
-	return (u32)read_sysreg(ich_eisr_el2);
-}
-
-u32 ich_read_misr(void)
-{
-	return (u32)read_sysreg(ich_misr_el2);
-}
-
 u64 ich_read_vmcr(void)
 {
 	return read_sysreg(ich_vmcr_el2);

@@ -1,6 +1,6 @@
 /*
- * The GIC's hypervisor interface, by function, so that vgic*.c has no assembly and its unit tests can
- * answer for the hardware. Implemented in ich.c. Manual: Arm IHI 0069, 12.4 (ICH_*_EL2).
+ * The GIC's hypervisor interface, by function, so that vgic*.c has no assembly and its unit tests
+ * can answer for the hardware. Implemented in ich.c. Manual: Arm IHI 0069, 12.4 (ICH_*_EL2).
  */
 #ifndef ICH_H
 #define ICH_H
@@ -10,12 +10,10 @@
 u32 ich_lr_count(void); /* 1..16, constant */
 u64 ich_read_lr(u32 n);
 void ich_write_lr(u32 n, u64 value);
-u32 ich_read_elrsr(void); /* bit n: LR n is free */
-u32 ich_read_eisr(void);  /* bit n: LR n ended with its EOI bit set */
-u32 ich_read_misr(void);
 u64 ich_read_vmcr(void);
 void ich_write_vmcr(u64 value);
-/* Active priorities registers there are of each group, by ICH_VTR_EL2.PREbits: 1, 2 or 4; constant. */
+/* Active priorities registers there are of each group, by ICH_VTR_EL2.PREbits: 1, 2 or 4; constant.
+ */
 u32 ich_ap_count(void);
 u64 ich_read_ap0r(u32 n);
 void ich_write_ap0r(u32 n, u64 value);

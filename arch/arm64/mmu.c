@@ -106,10 +106,7 @@ static void map_range(u64 *root, u64 start, u64 end, u64 attributes)
 
 static unsigned physical_bits(void)
 {
-	static const u8 bits[] = {32, 36, 40, 42, 44, 48, 52};
-	u64 range = field_get(read_sysreg(id_aa64mmfr0_el1), ID_AA64MMFR0_PARANGE);
-
-	return range < ARRAY_COUNT(bits) ? bits[range] : VA_BITS;
+	return parange_bits(field_get(read_sysreg(id_aa64mmfr0_el1), ID_AA64MMFR0_PARANGE));
 }
 
 static u64 make_tcr(void)

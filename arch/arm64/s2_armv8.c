@@ -1,5 +1,7 @@
 #include "s2_armv8.h"
 
+#include "hyp/s2_cursor.h"
+
 /* MemAttr without FWB (D8-76): outer and inner, write-back; non-cacheable; Device-nGnRE. */
 #define MEMATTR_WB 0xf
 #define MEMATTR_NC 0x5
@@ -139,4 +141,41 @@ u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken)
 	       /* TTL counts as the manual does, 0 = not said; only leaves of one level may say it. */
 	       field_set(level < 3 ? 3 - level : 0, TLBI_TTL) | field_set(num - 1, TLBI_NUM) |
 	       field_set(scale, TLBI_SCALE) | field_set(TLBI_TG_4K, TLBI_TG);
+}
+
+#define TLBI_IPA_TTL BITS(47, 44)
+#define TLBI_IPA_TTL_4K 4 /* bits 3..2 say the granule, 1..0 the level */
+/* Beyond this many single invalidations it is cheaper to forget the whole VM. */
+#define TLBI_SINGLE_MAX 512
+
+static u64 single_operand(u64 ipa, unsigned level, bool ttl)
+{
+	u64 hint = ttl && level < 3 ? TLBI_IPA_TTL_4K | (3 - level) : 0;
+
+	return (ipa >> PAGE_SHIFT) | field_set(hint, TLBI_IPA_TTL);
+}
+
+enum s2_armv8_tlbi s2_armv8_flush_next(struct s2_armv8_flush *flush, u64 *operand)
+{
+	u64 size = flush->end - flush->ipa, taken;
+	u64 step = flush->level < S2_LEVELS_MAX ? s2_span(&s2_armv8_4k, flush->level) : PAGE_SIZE;
+
+	*operand = 0;
+	if (size == 0) {
+		return FLUSH_DONE;
+	}
+	if (flush->by_range) {
+		*operand = s2_armv8_range_operand(flush->ipa, size >> PAGE_SHIFT, flush->level,
+						  &taken);
+		flush->ipa += taken << PAGE_SHIFT;
+		return FLUSH_RIPAS2E1IS;
+	}
+	/* Fewer are left with every step, so the choice is made once, at the first. */
+	if (size / step > TLBI_SINGLE_MAX) {
+		flush->ipa = flush->end;
+		return FLUSH_VMALLS12E1IS;
+	}
+	*operand = single_operand(flush->ipa, flush->level, flush->ttl);
+	flush->ipa += step;
+	return FLUSH_IPAS2E1IS;
 }

@@ -39,4 +39,18 @@ u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features);
  */
 u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken);
 
+/*
+ * Which invalidations forget [ipa, ipa + size), made of leaves of `level` (S2_LEVELS_MAX: of any, and
+ * tables above): by range where the CPU can, else one by one, else all of the space. One call of
+ * s2_armv8_flush_next() is one instruction; FLUSH_DONE after the last.
+ */
+enum s2_armv8_tlbi { FLUSH_DONE, FLUSH_IPAS2E1IS, FLUSH_RIPAS2E1IS, FLUSH_VMALLS12E1IS };
+struct s2_armv8_flush {
+	u64 ipa, end;
+	unsigned level;
+	bool by_range; /* FEAT_TLBIRANGE */
+	bool ttl;      /* FEAT_TTL: single invalidations may say the level */
+};
+enum s2_armv8_tlbi s2_armv8_flush_next(struct s2_armv8_flush *flush, u64 *operand);
+
 #endif

@@ -14,11 +14,7 @@
 #include "sysreg.h"
 
 #define VTTBR_VMID BITS(63, 48)
-#define TLBI_IPA_TTL BITS(47, 44)
-#define TLBI_IPA_TTL_4K 4 /* bits 3..2 say the granule, 1..0 the level */
 #define IPA_BITS_WANTED 40
-/* Beyond this many single invalidations a CPU without range TLBI forgets the whole VM. */
-#define TLBI_SINGLE_MAX 512
 
 static struct {
 	const struct s2_format *format;
@@ -96,43 +92,33 @@ static void tlbi_vmalls12e1is(void)
 	__asm__ volatile("tlbi vmalls12e1is" ::: "memory");
 }
 
-/* RIPAS2E1IS, by encoding: the assembler knows it from ARMv8.4 on. */
-static void flush_by_range(u64 ipa, u64 pages, unsigned level)
+static void issue(enum s2_armv8_tlbi tlbi, u64 operand)
 {
-	while (pages > 0) {
-		u64 taken;
-		u64 operand = s2_armv8_range_operand(ipa, pages, level, &taken);
-
+	switch (tlbi) {
+	case FLUSH_IPAS2E1IS:
+		__asm__ volatile("tlbi ipas2e1is, %0" ::"r"(operand) : "memory");
+		return;
+	case FLUSH_RIPAS2E1IS: /* by encoding: the assembler knows it from ARMv8.4 on */
 		__asm__ volatile("sys #4, c8, c0, #2, %0" ::"r"(operand) : "memory");
-		ipa += taken << PAGE_SHIFT;
-		pages -= taken;
-	}
-}
-
-static void flush_one_by_one(u64 ipa, u64 count, unsigned level)
-{
-	u64 step = level < S2_LEVELS_MAX ? PAGE_SIZE << (9 * level) : PAGE_SIZE;
-	u64 ttl = machine.ttl && level < 3
-			  ? field_set(TLBI_IPA_TTL_4K | (3 - level), TLBI_IPA_TTL)
-			  : 0;
-
-	for (; count > 0; count--, ipa += step) {
-		__asm__ volatile("tlbi ipas2e1is, %0" ::"r"((ipa >> PAGE_SHIFT) | ttl) : "memory");
+		return;
+	case FLUSH_VMALLS12E1IS:
+		tlbi_vmalls12e1is();
+		return;
+	case FLUSH_DONE:
+		return;
 	}
 }
 
 void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned level)
 {
-	u64 before = enter_space(s2);
-	u64 step = level < S2_LEVELS_MAX ? PAGE_SIZE << (9 * level) : PAGE_SIZE;
+	struct s2_armv8_flush flush = {start.v, start.v + size, level, machine.range_tlbi,
+				       machine.ttl};
+	u64 before = enter_space(s2), operand;
+	enum s2_armv8_tlbi tlbi;
 
 	dsb(ishst); /* the cleared entries before the invalidation */
-	if (machine.range_tlbi) {
-		flush_by_range(start.v, size >> PAGE_SHIFT, level);
-	} else if (size / step <= TLBI_SINGLE_MAX) {
-		flush_one_by_one(start.v, size / step, level);
-	} else {
-		tlbi_vmalls12e1is();
+	while ((tlbi = s2_armv8_flush_next(&flush, &operand)) != FLUSH_DONE) {
+		issue(tlbi, operand);
 	}
 	leave_space(before);
 }

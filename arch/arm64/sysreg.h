@@ -27,7 +27,6 @@
 /* ---- Registers by encoding ----------------------------------------------------------------- */
 
 #define SYS_ID_AA64MMFR2_EL1 S3_0_C0_C7_2
-#define SYS_ID_AA64ZFR0_EL1 S3_0_C0_C4_4
 #define SYS_RNDR S3_3_C2_C4_0
 #define SYS_HCRX_EL2 S3_4_C1_C2_2
 #define SYS_HFGRTR_EL2 S3_4_C1_C1_4
@@ -52,7 +51,6 @@
 
 #define ID_AA64PFR0_SVE BITS(35, 32)
 #define ID_AA64DFR0_PMUVER BITS(11, 8)
-#define ID_AA64DFR0_PMSVER BITS(35, 32)
 #define ID_AA64ISAR0_RNDR BITS(63, 60)
 #define ID_AA64ISAR0_TLB BITS(59, 56)
 #define ID_AA64MMFR0_PARANGE BITS(3, 0)
@@ -64,8 +62,18 @@
 #define ID_AA64MMFR2_TTL BITS(51, 48)
 #define ID_AA64MMFR2_BBM BITS(55, 52)
 
+/* ID_AA64MMFR0_EL1.PARange: bits of a physical address. What is not known here is at least the
+ * last. */
+#define PARANGE_MAX 6
+
+static inline unsigned parange_bits(u64 parange)
+{
+	static const u8 bits[PARANGE_MAX + 1] = {32, 36, 40, 42, 44, 48, 52};
+
+	return bits[min_u64(parange, PARANGE_MAX)];
+}
+
 #define CTR_DMINLINE BITS(19, 16)
-#define CTR_IDC BIT(28)
 #define CTR_DIC BIT(29)
 
 /* ---- HCR_EL2 ------------------------------------------------------------------------------- */
@@ -220,6 +228,10 @@
 #define SPSR_AARCH32 BIT(4)
 #define SPSR_BTYPE BITS(11, 10)
 #define SPSR_SS BIT(21)
+
+/* EL1 as a guest's CPU is turned on: MMU and caches off, what ARMv8.0 has as RES1, all masked. */
+#define SCTLR_EL1_RESET (BIT(29) | BIT(28) | BIT(23) | BIT(22) | BIT(20) | BIT(11))
+#define PSTATE_RESET (SPSR_D | SPSR_A | SPSR_I | SPSR_F | SPSR_EL1H)
 
 /* ---- GIC CPU interface and hypervisor interface --------------------------------------------- */
 

@@ -7,6 +7,7 @@
  */
 #include "arch/cpu.h"
 #include "hyp/log.h"
+#include "hyp/summary.h"
 
 #include "layout.h"
 #include "machine.h"
@@ -182,7 +183,7 @@ void trap_report(const struct trap_frame *frame, enum trap_kind kind)
 	}
 	if (cpu->arch.exceptions == 2) {
 		print_nested(&reported[cpu->id], frame);
-		arch_machine_end(2);
+		arch_machine_end(RUN_PANICKED);
 	}
 	reported[cpu->id] = *frame;
 	panic_begin();

@@ -1,6 +1,6 @@
 /*
- * A vCPU's state in and out of a CPU: EL1 registers, FP/SIMD, timers, pointer authentication keys, and the
- * EL2 controls that belong to it. What every exit saves is in enter.S.
+ * A vCPU's state in and out of a CPU: EL1 registers, FP/SIMD, timers, pointer authentication keys,
+ * and the EL2 controls that belong to it. What every exit saves is in enter.S.
  */
 #include <arch/vm.h>
 
@@ -20,9 +20,6 @@ static_assert(offsetof(struct arch_vcpu, pc) == VCPU_PC, "enter.S");
 static_assert(offsetof(struct arch_vcpu, pstate) == VCPU_PC + 8, "enter.S");
 
 #define VMPIDR_RES1 BIT(31)
-#define PSTATE_RESET (SPSR_EL1H | SPSR_F | SPSR_I | SPSR_A | SPSR_D)
-/* RES1 where features are absent, MMU and caches off (DDI 0487, D19.2.118). */
-#define SCTLR_EL1_RESET 0x30d00800ull
 
 #define ID_AA64ISAR1_PAUTH (BITS(7, 4) | BITS(11, 8) | BITS(27, 24) | BITS(31, 28))
 #define ID_AA64ISAR2_PAUTH (BITS(11, 8) | BITS(15, 12))
@@ -39,13 +36,13 @@ static u64 hcr_of_guest(void)
 {
 	u64 hcr = HCR_VM | HCR_RW; /* stage 2 on; EL1 is AArch64 */
 
-	hcr |= HCR_IMO | HCR_FMO | HCR_AMO; /* physical interrupts come here, virtual ones go there */
-	hcr |= HCR_PTW;			    /* a stage-1 table in device memory faults */
-	hcr |= HCR_TSC | HCR_TID3;	    /* SMC; identification registers */
-	hcr |= HCR_TIDCP | HCR_TACR;	    /* implementation-defined registers */
-	hcr |= HCR_TSW;			    /* set/way is turned into the guest's own memory */
+	hcr |= HCR_IMO | HCR_FMO | HCR_AMO;    /* physical interrupts come here */
+	hcr |= HCR_PTW;			       /* a stage-1 table in device memory faults */
+	hcr |= HCR_TSC | HCR_TID3;	       /* SMC; identification registers */
+	hcr |= HCR_TIDCP | HCR_TACR;	       /* implementation-defined registers */
+	hcr |= HCR_TSW;			       /* set/way is turned into the guest's own memory */
 	hcr |= HCR_FB | field_set(1, HCR_BSU); /* local TLBI and barriers reach a vCPU that moves */
-	hcr |= HCR_TLOR;			     /* no LORegions are shown */
+	hcr |= HCR_TLOR;		       /* no LORegions are shown */
 	if (cpu_has_pauth()) {
 		hcr |= HCR_API | HCR_APK; /* keys are switched, so nothing to trap */
 	}
@@ -127,8 +124,8 @@ static void save_pauth(struct arch_vcpu *a)
 }
 
 /*
- * CNTVOFF_EL2 stays 0 (el2.c): virtual and physical time are the same, so a deadline is one number. With an
- * offset QEMU 7.2 hangs on a compare value near 2^64, which it adds to without looking.
+ * CNTVOFF_EL2 stays 0 (el2.c): virtual and physical time are the same, so a deadline is one number.
+ * With an offset QEMU 7.2 hangs on a compare value near 2^64, which it adds to without looking.
  */
 static void load_timers(const struct vcpu *vcpu)
 {
@@ -191,8 +188,8 @@ bool arch_vcpu_has_irq(struct vcpu *vcpu)
 }
 
 /*
- * When a timer of the guest will fire. One that has fired already does not count: its interrupt is the
- * GIC's, and its PPI active until the guest ends it.
+ * When a timer of the guest will fire. One that has fired already does not count: its interrupt is
+ * the GIC's, and its PPI active until the guest ends it.
  */
 static u64 timer_deadline(u64 ctl, u64 when, u32 intid)
 {

@@ -202,18 +202,6 @@ void vgic_set_spi(struct vgic *gic, u32 intid, bool level)
 	vgic_unlock(gic);
 }
 
-void vgic_raise_private(struct vcpu *vcpu, u32 intid)
-{
-	struct vgic_cpu *cpu = vgic_cpu_of(vcpu);
-	struct vgic *gic = cpu->gic;
-
-	check(intid < VGIC_PRIVATE);
-	vgic_lock(gic);
-	cpu->bank.pending |= 1u << intid;
-	vgic_changed(gic, cpu, 0, 1u << intid);
-	vgic_unlock(gic);
-}
-
 /* The line of a PPI is no latch: what the guest has quietened since is dropped by a resampling
  * refresh. */
 void vgic_raise_timer(struct vcpu *vcpu, u32 intid)
@@ -233,21 +221,6 @@ void vgic_raise_timer(struct vcpu *vcpu, u32 intid)
 		cpu->bank.touched |= cpu->bank.in_lr & bit;
 		cpu->waiting |= BIT(0);
 		vgic_refresh(cpu, false);
-	}
-	vgic_unlock(gic);
-}
-
-void vgic_timer_expired(struct vcpu *vcpu, u32 intid)
-{
-	struct vgic_cpu *cpu = vgic_cpu_of(vcpu);
-	struct vgic *gic = cpu->gic;
-	u32 bit = 1u << intid;
-
-	vgic_lock(gic);
-	if (!cpu->loaded && !(cpu->hw & bit)) {
-		cpu->hw |= bit;
-		cpu->bank.pending |= bit;
-		vgic_changed(gic, cpu, 0, bit);
 	}
 	vgic_unlock(gic);
 }

@@ -137,9 +137,6 @@ extern const struct mmio_ops vgic_redistributor_ops;
 /* An SPI's input line, any CPU. `intid` from 32. No lock further right than vgic is held. */
 void vgic_set_spi(struct vgic *gic, u32 intid, bool level);
 
-/* A private interrupt becomes pending (edge), from any CPU. */
-void vgic_raise_private(struct vcpu *vcpu, u32 intid);
-
 /*
  * A guest timer's physical interrupt `intid` fired and was acknowledged on the CPU where `vcpu` is
  * loaded, and is left active: delivered with LR.HW, so that the guest's end of interrupt
@@ -147,13 +144,6 @@ void vgic_raise_private(struct vcpu *vcpu, u32 intid);
  * is delivered, or until the line is found low again.
  */
 void vgic_raise_timer(struct vcpu *vcpu, u32 intid);
-
-/*
- * A guest timer's time came while `vcpu` was not loaded: its interrupt is pending, and vgic_load
- * makes the physical one active, so that it is not taken twice. Nothing where the vCPU was loaded
- * meanwhile: there the physical timer speaks for itself.
- */
-void vgic_timer_expired(struct vcpu *vcpu, u32 intid);
 
 /* The loaded guest wrote ICC_SGI1R_EL1; ICC_SGI0R_EL1 or ICC_ASGI1R_EL1 (group 0 only). */
 void vgic_send_sgi(struct vcpu *vcpu, u64 sgi1r);

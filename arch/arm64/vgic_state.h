@@ -26,8 +26,6 @@
 #define LR_ACTIVE BIT(63)
 #define LR_STATE (LR_PENDING | LR_ACTIVE)
 
-#define SGI_COUNT 16
-
 static inline struct vgic_cpu *vgic_cpu_of(struct vcpu *vcpu)
 {
 	return &vcpu->arch.gic;

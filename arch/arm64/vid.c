@@ -6,10 +6,7 @@
  */
 #include "vid.h"
 
-#include "hyp/types.h"
-
-/* PARange, DDI 0487 D19.2.64: its value is an index here. */
-static const u8 parange_bits[] = {32, 36, 40, 42, 44, 48, 52};
+#include "sysreg.h"
 
 static void limit_field(u64 *reg, u64 field, u64 most)
 {
@@ -23,7 +20,7 @@ static u64 parange_of(unsigned ipa_bits)
 {
 	u64 value = 0;
 
-	while (value + 1 < ARRAY_COUNT(parange_bits) && parange_bits[value + 1] <= ipa_bits) {
+	while (value < PARANGE_MAX && parange_bits(value + 1) <= ipa_bits) {
 		value++;
 	}
 	return value;

@@ -26,10 +26,6 @@
 
 #define RESET2_WARM 0
 
-/* SCTLR_EL1 after power-on: MMU and caches off, and what ARMv8.0 has as RES1. */
-#define SCTLR_EL1_RESET (BIT(29) | BIT(28) | BIT(23) | BIT(22) | BIT(20) | BIT(11))
-#define PSTATE_RESET (SPSR_D | SPSR_A | SPSR_I | SPSR_F | SPSR_EL1H)
-
 #define LEVELS 4
 
 static u64 affinity(const struct vcpu *vcpu)

@@ -10,7 +10,6 @@
 #include "hyp/vcpu.h"
 
 /* The function's number, DEN0028 2.5. */
-#define SMCCC_FAST BIT(31)
 #define SMCCC_64 BIT(30)
 
 /* Results are sign-extended, so that callers of either width find them. */

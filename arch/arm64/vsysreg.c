@@ -200,7 +200,8 @@ static void other_read(struct vcpu *vcpu, u64 esr)
 	emulate_skip(vcpu);
 }
 
-/* What of the CPU interface comes here: ICC_DIR_EL1 only while some active interrupt has no list register. */
+/* What of the CPU interface comes here: ICC_DIR_EL1 only while some active interrupt has no list
+ * register. */
 static bool write_gic(struct vcpu *vcpu, u64 name, u64 value)
 {
 	switch (name) {

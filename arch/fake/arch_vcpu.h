@@ -1,4 +1,5 @@
-/* A fake vCPU has a script instead of registers; and room for a real GIC's state, tested on the host. */
+/* A fake vCPU has a script instead of registers; and room for a real GIC's state, tested on the
+ * host. */
 #ifndef ARCH_VCPU_BLOCK_H
 #define ARCH_VCPU_BLOCK_H
 

@@ -46,6 +46,19 @@ enum fake_access fake_store(struct s2 *s2, gpa_t at, u64 value);
 bool fake_tlb_holds(const struct s2 *s2, gpa_t at);
 void fake_tlb_clear(void);
 
+/*
+ * Who else is told of each arch_s2_flush_*(), with what it was called with: a test's own model of a TLB.
+ * A member may be NULL.
+ */
+struct fake_flush_hook {
+	void *context;
+	void (*range)(void *context, const struct s2 *s2, gpa_t start, u64 size, unsigned level);
+	void (*tail)(void *context, const struct s2 *s2);
+	void (*space)(void *context, const struct s2 *s2);
+	void (*local)(void *context, const struct s2 *s2);
+};
+extern struct fake_flush_hook fake_flush_hook;
+
 /* ---- Console ------------------------------------------------------------------------------- */
 
 /* What was sent to the UART since the last call to fake_uart_clear(); ends in a zero byte. */

@@ -12,6 +12,8 @@
 
 #define SLOTS 65536
 
+struct fake_flush_hook fake_flush_hook;
+
 struct remembered {
 	const struct s2 *s2; /* NULL = free slot */
 	u64 page;	     /* guest frame number */
@@ -187,26 +189,38 @@ static void forget_all(struct remembered *r, const void *what)
 	r->stage2 = r->combined = false;
 }
 
-void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unused unsigned level)
+void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned level)
 {
 	struct range range = {start.v >> PAGE_SHIFT, (start.v + size) >> PAGE_SHIFT};
 
 	forget(s2, forget_range, &range);
+	if (fake_flush_hook.range) {
+		fake_flush_hook.range(fake_flush_hook.context, s2, start, size, level);
+	}
 }
 
 void arch_s2_flush_tail(const struct s2 *s2)
 {
 	forget(s2, forget_combined, NULL);
+	if (fake_flush_hook.tail) {
+		fake_flush_hook.tail(fake_flush_hook.context, s2);
+	}
 }
 
 void arch_s2_flush_space(const struct s2 *s2)
 {
 	forget(s2, forget_all, NULL);
+	if (fake_flush_hook.space) {
+		fake_flush_hook.space(fake_flush_hook.context, s2);
+	}
 }
 
 void arch_s2_flush_local(const struct s2 *s2)
 {
 	forget_on(this_cpu_id(), s2, forget_all, NULL);
+	if (fake_flush_hook.local) {
+		fake_flush_hook.local(fake_flush_hook.context, s2);
+	}
 }
 
 void arch_s2_flush_idents(void)

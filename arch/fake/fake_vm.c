@@ -97,11 +97,6 @@ void arch_vcpu_inject_abort(struct vcpu *vcpu)
 	vcpu->arch.aborts++;
 }
 
-void arch_vcpu_inject_undefined(struct vcpu *vcpu)
-{
-	vcpu->arch.aborts++;
-}
-
 u64 arch_vcpu_pc(const struct vcpu *vcpu)
 {
 	return vcpu->arch.pc;

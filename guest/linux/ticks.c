@@ -2,7 +2,8 @@
  * What the boot benchmark runs as the guest's first program (rdinit=/bin/ticks): prints the virtual
  * counter as it is at user space's first instructions, then becomes /init.
  *
- * There is no C library for the guest's architecture here, and none is needed for three system calls.
+ * There is no C library for the guest's architecture here, and none is needed for three system
+ * calls.
  */
 #define SYS_WRITE 64
 #define SYS_EXIT 93

@@ -15,8 +15,9 @@ void arch_cpu_send_kick(struct cpu *cpu);
 void arch_cpu_idle(void);
 
 /*
- * Acknowledges and handles every pending physical interrupt: kicks (nothing to do), the hypervisor's
- * timer (sched_tick), the console (console_poll_input), a guest's timer (given to the vCPU loaded here).
+ * Acknowledges and handles every pending physical interrupt: kicks (nothing to do), the
+ * hypervisor's timer (sched_tick), the console (console_poll_input), a guest's timer (given to the
+ * vCPU loaded here).
  */
 void arch_irq_poll(void);
 

@@ -8,7 +8,7 @@
 const struct s2_format *arch_s2_format(void);
 unsigned arch_s2_ipa_bits(void);
 
-/* How many identities (VMIDs, VPIDs, ASIDs) the hardware tells apart, the unused 0 included: 2^n. */
+/* How many identities (VMIDs, VPIDs, ASIDs) hardware tells apart, the unused 0 included: 2^n. */
 unsigned arch_s2_ident_bits(void);
 
 /*

@@ -8,9 +8,10 @@
 #include "hyp/vm.h"
 
 /*
- * Lays out the guest: sets vm->ram_base, fills vm->images (kernel, ramdisk, device tree or tables that
- * it makes), adds its devices with vm_mmio_add, and prepares its interrupt controller. If not
- * OK, `why` is a sentence. arch_vm_fini gives back what it allocated; safe after a failed arch_vm_init.
+ * Lays out the guest: sets vm->ram_base, fills vm->images (kernel, ramdisk, device tree or tables
+ * that it makes), adds its devices with vm_mmio_add, and prepares its interrupt controller. If not
+ * OK, `why` is a sentence. arch_vm_fini gives back what it allocated; safe after a failed
+ * arch_vm_init.
  */
 enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *why, size_t size);
 void arch_vm_fini(struct vm *vm);
@@ -37,7 +38,7 @@ void arch_vcpu_put(struct vcpu *vcpu);
 void arch_vcpu_sync_irqs(struct vcpu *vcpu);
 
 /*
- * Handles exits that only this architecture has: HYPERCALL, REGISTER, IPI, CACHE, MAINTENANCE. Moves
+ * Handles exits that only this architecture has: HYPERCALL, REGISTER, IPI, CACHE. Moves
  * the pc on where the instruction is done. The vCPU is loaded.
  */
 void arch_vcpu_emulate(struct vcpu *vcpu);
@@ -54,15 +55,13 @@ void arch_vcpu_trap_idle(struct vcpu *vcpu, bool trap);
 /* The faulting access becomes an architectural abort in the guest. */
 void arch_vcpu_inject_abort(struct vcpu *vcpu);
 
-/* An instruction that is not there for the guest. */
-void arch_vcpu_inject_undefined(struct vcpu *vcpu);
-
 u64 arch_vcpu_pc(const struct vcpu *vcpu);
 
 /*
- * In <arch_enter.h>, inline: arch_vcpu_enter(vcpu) runs the guest until it exits and fills vcpu->exit;
- * arch_vcpu_skip(vcpu) moves the pc behind the instruction that exited; arch_vcpu_reg(vcpu, n) and
- * arch_vcpu_set_reg(vcpu, n, value) are its general registers, as struct exit numbers them.
+ * In <arch_enter.h>, inline: arch_vcpu_enter(vcpu) runs the guest until it exits and fills
+ * vcpu->exit; arch_vcpu_skip(vcpu) moves the pc behind the instruction that exited;
+ * arch_vcpu_reg(vcpu, n) and arch_vcpu_set_reg(vcpu, n, value) are its general registers, as struct
+ * exit numbers them.
  */
 
 /* One or two lines of registers, for a crash or the monitor. */

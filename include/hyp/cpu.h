@@ -29,10 +29,10 @@ struct cpu {
 	struct arch_cpu arch;
 	u64 timer_deadline; /* what the hypervisor's timer is set to; ~0 = off */
 
-	/* Written by this CPU, read by others. */
+	/* Read by others. */
 	bool online;
-	bool idle;	/* waits for work; a kick wakes it */
-	bool resched;	/* written by others: choose again before entering a guest */
+	bool idle;	/* waits for work; who calls it clears this, and kicks */
+	bool contended; /* somebody waited when it chose: slice timer on, WFI trapped */
 } __attribute__((aligned(64)));
 
 extern struct cpu cpus[CPU_MAX];

@@ -12,8 +12,9 @@ struct mmio_ops;
 extern const struct mmio_ops pl011_ops; /* device = struct pl011 */
 
 /*
- * A UART of `vm`, whose interrupt is line `irq` (told to arch_vm_set_irq). Bytes the guest sends go to
- * console_guest_byte; console_device_key() puts bytes into its receive FIFO. NULL when out of memory.
+ * A UART of `vm`, whose interrupt is line `irq` (told to arch_vm_set_irq). Bytes the guest sends go
+ * to console_guest_byte; console_device_key() puts bytes into its receive FIFO. NULL when out of
+ * memory.
  */
 struct pl011 *pl011_create(struct vm *vm, u32 irq);
 void pl011_destroy(struct pl011 *uart); /* NULL is fine */

@@ -20,14 +20,13 @@
 	X(IDLE, "idle")		  /* WFI, HLT */                                                   \
 	X(RELAX, "relax")	  /* WFE, PAUSE: spins, so another may run */                      \
 	X(CACHE, "cache")	  /* set/way, WBINVD */                                            \
-	X(MAINTENANCE, "maintenance") /* the interrupt controller's list registers need care */    \
 	X(UNKNOWN, "unknown")	  /* nothing Lamina knows: ends that guest alone */
 
 enum exit_reason {
 #define X(name, text) EXIT_##name,
 	EXIT_REASONS(X)
 #undef X
-	EXIT_REASON_COUNT,
+		EXIT_REASON_COUNT,
 };
 
 static inline const char *exit_reason_name(enum exit_reason r)

@@ -125,8 +125,8 @@ struct frame_table {
 };
 extern struct frame_table frame_table;
 
-/* The entry of this very frame, which speaks for a block only if `a` is in the block's first frame: a few
- * instructions for those who know that. NULL where `a` is no RAM of the table. */
+/* The entry of this very frame, which speaks for a block only if `a` is in the block's first frame:
+ * a few instructions for those who know that. NULL where `a` is no RAM of the table. */
 static inline struct frame *frame_at(hpa_t a)
 {
 	u64 number = (a.v >> PAGE_SHIFT) - frame_table.base_pfn;

@@ -36,7 +36,7 @@ void log_use_console(void);
  */
 extern bool log_panicking;
 
-/* The last words' own way out: straight to the UART, no lock, no console. A newline is not added. */
+/* The last words' own way out: straight to the UART, no lock, no console. Adds no newline. */
 __attribute__((format(printf, 1, 2))) void log_raw(const char *format, ...);
 
 /*
@@ -45,13 +45,13 @@ __attribute__((format(printf, 1, 2))) void log_raw(const char *format, ...);
  * whole text has; `buffer` always ends in a zero byte when size > 0.
  */
 int text_vformat(char *buffer, size_t size, const char *format, va_list args);
-__attribute__((format(printf, 3, 4))) int text_format(char *buffer, size_t size,
-						      const char *format, ...);
+__attribute__((format(printf, 3, 4))) int text_format(char *buffer, size_t size, const char *format,
+						      ...);
 
 /*
  * The parts of panic(), for exceptions that the architecture reports itself: panic_begin() stops
- * other CPUs and says "PANIC cpuN dN.vN: " (a second CPU that comes here parks); panic_end() flushes
- * and ends the run.
+ * other CPUs and says "PANIC cpuN dN.vN: " (a second CPU that comes here parks); panic_end()
+ * flushes and ends the run.
  */
 void panic_begin(void);
 noreturn_fn void panic_end(void);

@@ -17,7 +17,7 @@ enum vcpu_state {
 };
 
 struct vcpu {
-	/* First: the registers that entry and exit save, at offsets that the architecture asserts. */
+	/* First: what entry and exit save, at offsets that the architecture asserts. */
 	struct arch_vcpu arch;
 
 	/* Constant once built. */
@@ -34,21 +34,21 @@ struct vcpu {
 
 	/* Scheduler: guarded by the sched lock. */
 	enum vcpu_state state;
-	struct vcpu *next;	/* in the list of runnable or of sleeping vCPUs */
-	u64 vruntime;		/* ns run, scaled by weight */
-	u64 changed_at;		/* ticks, when it last began to run or to wait */
-	u64 wake_at;		/* ticks, ~0 = none; while BLOCKED */
-	struct cpu *cpu;	/* where it is loaded, or NULL; read without the lock for kicks */
-	u64 stolen_ns;		/* waited for a CPU */
+	struct vcpu *next; /* in the list of runnable or of sleeping vCPUs */
+	u64 vruntime;	   /* ns run, scaled by weight */
+	u64 changed_at;	   /* ticks, when it last began to run or to wait */
+	u64 wake_at;	   /* ticks, ~0 = none; while BLOCKED */
+	struct cpu *cpu;   /* where it is loaded, or NULL; read without the lock for kicks */
+	u64 stolen_ns;	   /* waited for a CPU */
 	u64 run_ns;
 };
 
 #define VCPU_REQUEST_IRQ BIT(0)	  /* the interrupt controller has something to deliver */
 #define VCPU_REQUEST_WAIT BIT(1)  /* as WFI: wait for an interrupt or the next timer */
 #define VCPU_REQUEST_YIELD BIT(2) /* the scheduler wants to choose again */
-#define VCPU_REQUEST_RELAX BIT(5) /* it spins: whoever waits goes first */
 #define VCPU_REQUEST_STOP BIT(3)  /* leave the guest for good: VM ended, vCPU off */
 #define VCPU_REQUEST_PAUSE BIT(4) /* stays set while the operator pauses the VM */
+#define VCPU_REQUEST_RELAX BIT(5) /* it spins: whoever waits goes first */
 
 /* Why vcpu_run came back. */
 enum vcpu_leave { LEAVE_NOT, LEAVE_YIELD, LEAVE_RELAX, LEAVE_BLOCK, LEAVE_PAUSE, LEAVE_STOP };

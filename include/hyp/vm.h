@@ -1,9 +1,9 @@
 /*
  * A virtual machine: its memory, its vCPUs, its devices, its counters.
  *
- * vm_build() makes one of a checked configuration; vm_destroy() takes it apart again and gives every
- * frame back. Guest RAM is not populated at build: the first touch of a page faults it in
- * (vm_memory.c), with the bytes of the kernel, ramdisk or device tree where one lies there.
+ * vm_build() makes one of a checked configuration; when it ends, vm_all_off() takes it apart again
+ * and gives every frame back. Guest RAM is not populated at build: the first touch of a page faults
+ * it in (vm_memory.c), with the bytes of the kernel, ramdisk or device tree where one lies there.
  */
 #ifndef HYP_VM_H
 #define HYP_VM_H
@@ -28,17 +28,17 @@ struct vm;
 enum vm_state {
 	VM_BUILDING,
 	VM_RUNNING,
-	VM_PAUSED,   /* by the operator: no vCPU is entered */
-	VM_OFF,	     /* it powered itself off */
-	VM_CRASHED,  /* Lamina ended it; vm->last_words says why */
-	VM_DESTROYED,/* by the operator */
-	VM_RESETTING,/* its vCPUs stop, then it starts anew */
+	VM_PAUSED,    /* by the operator: no vCPU is entered */
+	VM_OFF,	      /* it powered itself off */
+	VM_CRASHED,   /* Lamina ended it; vm->last_words says why */
+	VM_DESTROYED, /* by the operator */
+	VM_RESETTING, /* its vCPUs stop, then it starts anew */
 };
 
 /* Exact counts of events since the VM was built. Linux's words where Linux has one. */
 #define VM_COUNTERS(X)                                                                             \
-	X(pgfault)     /* s2 faults answered with a page */                                        \
-	X(pages_4k)    /* mapped now, by size */                                                   \
+	X(pgfault)  /* s2 faults answered with a page */                                           \
+	X(pages_4k) /* mapped now, by size */                                                      \
 	X(pages_2m)                                                                                \
 	X(pages_1g)                                                                                \
 	X(memory_peak) /* most bytes ever mapped */                                                \
@@ -46,7 +46,7 @@ enum vm_state {
 	X(access_flag_faults)                                                                      \
 	X(console_bytes)                                                                           \
 	X(irqs_injected)                                                                           \
-	X(stolen_ns)   /* runnable, but not running, summed over vCPUs */                          \
+	X(stolen_ns) /* runnable, but not running, summed over vCPUs */                            \
 	X(run_ns)
 
 struct vm_counters {
@@ -92,16 +92,15 @@ struct vm {
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
 	void *console; /* the device that takes the operator's keys, see console.h */
-	bool console_is_up;
 
 	struct s2 s2; /* locks itself */
 
-	struct lock lock;      /* vm: guards the two below */
-	enum vm_state state;   /* read without the lock */
-	char last_words[160];  /* why it crashed */
+	struct lock lock;     /* vm: guards the two below */
+	enum vm_state state;  /* read without the lock */
+	char last_words[160]; /* why it crashed; there before the state says so */
 
 	/* Written with atomic_add, read by anyone. */
-	u32 vcpus_on;	/* vCPUs that are not off */
+	u32 vcpus_on; /* vCPUs that are not off */
 	struct vm_counters counters;
 	u64 last_output_ns; /* for "silent for 5 s" */
 	u64 start_ns;
@@ -119,6 +118,7 @@ extern u32 vm_count;
  * given back and `why` (size bytes) says what was wrong in one sentence.
  */
 enum status vm_build(const struct config_vm *config, char *why, size_t size);
+/* vCPU 0 runs: once, or again after a reset. A VM destroyed meanwhile is taken apart. */
 void vm_start(struct vm *vm);
 
 /* vm_off: the guest asked. vm_crash: it did what cannot be survived; printf-like reason. */
@@ -131,8 +131,8 @@ void vm_unpause(struct vm *vm);
 /* The guest asked for a reset: same images, same vCPUs, RAM as new. */
 void vm_reset(struct vm *vm);
 
-/* The scheduler put down the VM's last vCPU that was on: if the VM ended, every frame goes back; if it is
- * to start anew, it does. The last VM that ends ends the run. */
+/* The scheduler put down the VM's last vCPU that was on: if the VM ended, every frame goes back; if
+ * it is to start anew, it does. The last VM that ends ends the run. */
 void vm_all_off(struct vm *vm);
 
 /* Has it ended, one way or another? */

@@ -475,18 +475,14 @@ TEST_F(ConsoleKeys, unknown_ones_get_a_hint_and_are_not_sent)
 
 TEST_F(ConsoleKeys, without_room_wait_in_order_until_the_guest_reads)
 {
-	std::string pasted, read;
+	std::string pasted;
 
-	for (u32 i = 0; i < 200; i++) {
+	for (u32 i = 0; i < 500; i++) {
 		pasted += (char)('a' + i % 26);
 	}
 	type(pasted);
 	EXPECT_GT(console_keys_held, 0u);
-	for (u32 i = 0; i < 20; i++) {
-		read += got(1);
-		console_device_has_room();
-	}
-	EXPECT_EQ(read, pasted);
+	EXPECT_EQ(got(1), pasted) << "each byte that the guest takes lets the next one in";
 	EXPECT_EQ(console_keys_held, 0u);
 }
 

@@ -59,9 +59,12 @@ class GuestMachine : public testing::Test
 		config.kernel_module.size = sizeof(kernel);
 		ASSERT_EQ(vm_build(&config, why, sizeof(why)), OK) << why;
 		vm = vms[0];
+		vm->arch.gic = vgic_create(vm);
+		ASSERT_NE(vm->arch.gic, nullptr);
 		for (u32 i = 0; i < VCPUS; i++) {
 			vm->vcpus[i]->arch.vmpidr = BIT(31) | i;
 			vm->vcpus[i]->arch.stolen_gpa = ~0ull;
+			vgic_vcpu_reset(vm->vcpus[i]);
 		}
 		run_begin(1);
 		vm_start(vm);

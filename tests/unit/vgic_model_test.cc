@@ -267,9 +267,7 @@ class Duel
 				vgic_sync(m.vcpu(i.target)); /* any exit with a request does */
 			}
 		} else if (is_private(i)) {
-			i.latch = true;
-			m.become(some_loaded());
-			vgic_raise_private(m.vcpu(i.target), i.intid);
+			set_pending(i, true);
 		} else {
 			i.latch = i.latch || (i.edge && level && !i.level);
 			i.level = level;

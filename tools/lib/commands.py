@@ -60,7 +60,7 @@ def build_parser():
 
     one = commands.add_parser("bench", help="count instructions of a boot, or of single exits")
     one.add_argument("--arch", default="arm64", help="which Lamina to measure (arm64)")
-    one.add_argument("what", choices=sorted(bench.BENCHES))
+    one.add_argument("what", nargs="+", choices=sorted(bench.BENCHES), help="what to measure")
     one.set_defaults(function=bench.command)
     return parser
 

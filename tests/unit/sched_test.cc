@@ -1,0 +1,231 @@
+// The scheduler on one fake CPU: fake guests that burn fake time, and how it was shared out.
+#include <gtest/gtest.h>
+
+#include <csetjmp>
+#include <cstring>
+#include <functional>
+
+extern "C" {
+#include "../../arch/fake/fake.h"
+#include "hyp/run.h"
+#include "hyp/sched.h"
+#include "hyp/vcpu.h"
+#include "hyp/vm.h"
+#include <arch_enter.h>
+}
+
+namespace
+{
+
+std::jmp_buf ended;
+std::function<void(struct vcpu *)> script;
+
+void machine_ended(int)
+{
+	std::longjmp(ended, 1);
+}
+
+void run_script(struct vcpu *vcpu)
+{
+	script(vcpu);
+}
+
+class Sched : public testing::Test
+{
+      protected:
+	void SetUp() override
+	{
+		fake_cpus(1);
+		fake_memory(MIB(64));
+		fake_now = 1000;
+		vm_count = 0;
+		fake_guest = run_script;
+	}
+
+	void TearDown() override
+	{
+		fake_guest = nullptr;
+		fake_machine_end = nullptr;
+		vm_count = 0;
+	}
+
+	struct vm *add_guest(const char *name, u32 cpus, u32 weight)
+	{
+		static const u8 kernel[64] = {};
+		struct config_vm config = {};
+		char why[128] = "";
+
+		std::strcpy(config.name, name);
+		config.cpus = cpus;
+		config.memory = MIB(4);
+		config.weight = weight;
+		config.kernel_module.bytes = kernel;
+		config.kernel_module.size = sizeof(kernel);
+		EXPECT_EQ(vm_build(&config, why, sizeof(why)), OK) << why;
+		return vms[vm_count - 1];
+	}
+
+	// Runs until every guest has ended.
+	void run()
+	{
+		fake_machine_end = machine_ended;
+		run_begin(vm_count);
+		for (u32 i = 0; i < vm_count; i++) {
+			vm_start(vms[i]);
+		}
+		if (setjmp(ended) == 0) {
+			sched_loop();
+		}
+	}
+
+	// The guest runs for `ns` and is interrupted, as if by the hypervisor's timer when that is due.
+	static void burn(struct vcpu *vcpu, u64 ns)
+	{
+		fake_now += ns;
+		vcpu->exit.reason = EXIT_INTERRUPT;
+		if (fake_now >= this_cpu()->timer_deadline) {
+			sched_tick();
+		}
+	}
+};
+
+TEST_F(Sched, equal_weights_get_equal_time)
+{
+	struct vm *a = add_guest("a", 1, 256), *b = add_guest("b", 1, 256);
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 100000);
+		if (fake_now > 1000000000) {
+			vm_off(vcpu->vm);
+		}
+	};
+	run();
+	EXPECT_NEAR((double)a->vcpus[0]->run_ns, 5e8, 2.5e7);
+	EXPECT_NEAR((double)b->vcpus[0]->run_ns, 5e8, 2.5e7);
+}
+
+TEST_F(Sched, weights_are_shares)
+{
+	struct vm *heavy = add_guest("heavy", 1, 768), *light = add_guest("light", 1, 256);
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 100000);
+		if (fake_now > 2000000000) {
+			vm_off(vcpu->vm);
+		}
+	};
+	run();
+	EXPECT_NEAR((double)heavy->vcpus[0]->run_ns / (double)light->vcpus[0]->run_ns, 3.0, 0.2);
+}
+
+TEST_F(Sched, who_runs_alone_is_not_interrupted_and_its_wfi_is_not_trapped)
+{
+	struct vm *alone = add_guest("alone", 1, 256);
+	bool trapped = false, timer = false;
+
+	script = [&](struct vcpu *vcpu) {
+		trapped |= vcpu->arch.trap_idle;
+		timer |= this_cpu()->timer_deadline != ~0ull;
+		burn(vcpu, 1000000);
+		if (fake_now > 100000000) {
+			vm_off(vcpu->vm);
+		}
+	};
+	run();
+	EXPECT_FALSE(trapped);
+	EXPECT_FALSE(timer);
+	EXPECT_EQ(alone->state, VM_OFF);
+}
+
+TEST_F(Sched, who_waits_for_an_interrupt_gives_its_cpu_away)
+{
+	struct vm *sleeper = add_guest("sleeper", 1, 256), *worker = add_guest("worker", 1, 256);
+	u64 sleeps = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		if (vcpu->vm == sleeper && !vm_has_ended(worker)) {
+			vcpu->arch.irq = false;
+			vcpu->exit.reason = EXIT_IDLE;
+			fake_now += 1000;
+			sleeps++;
+			return;
+		}
+		burn(vcpu, 1000000);
+		if (vcpu->vm == worker && fake_now > 300000000) {
+			vm_off(worker);
+			vcpu_request(sleeper->vcpus[0], VCPU_REQUEST_IRQ);
+		} else if (vcpu->vm == sleeper) {
+			vm_off(sleeper);
+		}
+	};
+	run();
+	EXPECT_EQ(sleeps, 1u) << "it was woken by its interrupt alone";
+	EXPECT_GT(worker->vcpus[0]->run_ns, 290000000u);
+}
+
+TEST_F(Sched, a_paused_guest_does_not_run_until_it_is_unpaused)
+{
+	struct vm *paused = add_guest("paused", 1, 256), *other = add_guest("other", 1, 256);
+	u64 ran_paused = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 1000000);
+		if (vcpu->vm == paused) {
+			ran_paused += paused->state == VM_PAUSED;
+			vm_pause(paused);
+			if (fake_now > 200000000) {
+				vm_unpause(paused);
+				vm_off(paused);
+			}
+			return;
+		}
+		if (fake_now > 200000000) {
+			vm_unpause(paused);
+			vm_off(other);
+		}
+	};
+	run();
+	EXPECT_EQ(ran_paused, 0u);
+	EXPECT_GT(other->vcpus[0]->run_ns, 190000000u);
+}
+
+TEST_F(Sched, racing_cpu_on_succeeds_once_and_off_can_be_turned_on_again)
+{
+	struct vm *vm = add_guest("smp", 2, 256);
+	int succeeded = 0, starts = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 1000);
+		if (vcpu->id == 1) {
+			EXPECT_EQ(vcpu->arch.x[0], 77u);
+			starts++;
+			vcpu_off(vcpu);
+			return;
+		}
+		if (vcpu_is_on(vm->vcpus[1])) {
+			EXPECT_EQ(vcpu_on(vm->vcpus[1], 0, 0), EXISTS);
+			atomic_or(&vcpu->requests, VCPU_REQUEST_RELAX);
+		} else if (starts < 10) {
+			succeeded += vcpu_on(vm->vcpus[1], 0x1000, 77) == OK;
+		} else {
+			vm_off(vm);
+		}
+	};
+	run();
+	EXPECT_EQ(starts, 10);
+	EXPECT_EQ(succeeded, 10);
+}
+
+TEST_F(Sched, the_last_vcpu_that_turns_itself_off_ends_the_guest)
+{
+	struct vm *vm = add_guest("off", 1, 256);
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 1000);
+		vcpu_off(vcpu);
+	};
+	run();
+	EXPECT_EQ(vm->state, VM_OFF);
+}
+
+} // namespace

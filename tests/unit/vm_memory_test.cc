@@ -1,0 +1,202 @@
+// Guest RAM: what the first touch of a page brings, in which size, and where it comes from.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+extern "C" {
+#include "../../arch/fake/fake.h"
+#include "hyp/vm.h"
+}
+
+namespace
+{
+
+constexpr u64 kRam = GIB(1); // where the fake architecture puts it
+
+class VmMemory : public testing::Test
+{
+      protected:
+	void build(u64 memory, u64 kernel_size, bool small_pages = false)
+	{
+		struct config_vm config = {};
+		char why[128] = "";
+
+		fake_cpus(1);
+		fake_memory(MIB(64));
+		vm_count = 0;
+		kernel.resize(kernel_size);
+		for (u64 i = 0; i < kernel_size; i++) {
+			kernel[i] = (u8)(i * 7 + i / 4096);
+		}
+		std::strcpy(config.name, "test");
+		config.cpus = 1;
+		config.memory = memory;
+		config.weight = CONFIG_WEIGHT_DEFAULT;
+		config.small_pages = small_pages;
+		config.kernel_module.bytes = kernel_size ? kernel.data() : nullptr;
+		config.kernel_module.size = kernel_size;
+		ASSERT_EQ(vm_build(&config, why, sizeof(why)), OK) << why;
+		vm = vms[0];
+	}
+
+	void TearDown() override
+	{
+		s2_destroy(&vm->s2);
+		EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
+		EXPECT_EQ(frame_count(FRAME_TABLE), 0u);
+		vm_count = 0;
+	}
+
+	enum status touch(u64 at, u8 access = ACCESS_READ)
+	{
+		struct exit fault = {};
+
+		fault.reason = EXIT_MEMORY;
+		fault.gpa = gpa(at);
+		fault.access = access;
+		return vm_memory_fault(vm, &fault);
+	}
+
+	const u8 *bytes_at(u64 at)
+	{
+		struct s2_leaf leaf = s2_query(&vm->s2, gpa(at));
+
+		EXPECT_EQ(leaf.kind, S2_LEAF);
+		return (const u8 *)hpa_ptr(leaf.hpa);
+	}
+
+	std::vector<u8> kernel;
+	struct vm *vm = nullptr;
+};
+
+// Frames that were used before come back with what was in them.
+void soil_all_free_memory()
+{
+	std::vector<hpa_t> blocks;
+
+	for (;;) {
+		hpa_t block = frame_alloc(ORDER_2M, FRAME_HYP, OWNER_NONE);
+
+		if (hpa_is_none(block)) {
+			break;
+		}
+		std::memset(hpa_ptr(block), 0xa5, BLOCK_SIZE);
+		blocks.push_back(block);
+	}
+	for (hpa_t block : blocks) {
+		frame_put(block);
+	}
+}
+
+TEST_F(VmMemory, a_first_touch_brings_a_zeroed_2_mib_block)
+{
+	build(MIB(16), 0);
+	soil_all_free_memory();
+	ASSERT_EQ(touch(kRam + MIB(5) + 123), OK);
+	EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + MIB(5))).level, 1);
+	EXPECT_TRUE(std::all_of(bytes_at(kRam + MIB(4)), bytes_at(kRam + MIB(4)) + BLOCK_SIZE,
+				[](u8 byte) { return byte == 0; }));
+	EXPECT_EQ(vm_memory_current(vm), BLOCK_SIZE);
+	EXPECT_EQ(vm->counters.pgfault, 1u);
+	EXPECT_EQ(vm->counters.memory_peak, BLOCK_SIZE);
+}
+
+TEST_F(VmMemory, an_image_is_there_byte_for_byte_and_zeroes_behind_it)
+{
+	build(MIB(16), MIB(2) + 5001);
+	soil_all_free_memory();
+	for (u64 at = 0; at < MIB(6); at += MIB(2)) {
+		ASSERT_EQ(touch(kRam + at), OK);
+	}
+	for (u64 at = 0; at < MIB(6); at++) {
+		u8 want = at < kernel.size() ? kernel[at] : 0;
+
+		ASSERT_EQ(*bytes_at(kRam + at), want) << at;
+		at += at % 4096 == 1 && at > 8192 && at + 4096 < kernel.size() ? 4000 : 0;
+	}
+}
+
+TEST_F(VmMemory, small_pages_are_filled_from_the_image_too)
+{
+	build(MIB(16), 10000, true);
+	soil_all_free_memory();
+	for (u64 at = 0; at < 16384; at += PAGE_SIZE) {
+		ASSERT_EQ(touch(kRam + at), OK);
+		EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + at)).level, 0);
+	}
+	for (u64 at = 0; at < 16384; at++) {
+		ASSERT_EQ(*bytes_at(kRam + at), at < kernel.size() ? kernel[at] : 0) << at;
+	}
+}
+
+TEST_F(VmMemory, without_a_free_block_a_page_is_mapped)
+{
+	build(MIB(16), 0);
+	// Every block of 2 MiB has a hole.
+	std::vector<hpa_t> taken;
+	for (;;) {
+		hpa_t block = frame_alloc(ORDER_2M, FRAME_HYP, OWNER_NONE);
+
+		if (hpa_is_none(block)) {
+			break;
+		}
+		taken.push_back(block);
+	}
+	frame_split(taken[0], 0);
+	for (u64 at = PAGE_SIZE; at < BLOCK_SIZE; at += PAGE_SIZE) {
+		frame_put(hpa_add(taken[0], at));
+	}
+	ASSERT_EQ(touch(kRam), OK);
+	EXPECT_EQ(s2_query(&vm->s2, gpa(kRam)).level, 0);
+	// Its neighbour: the table is there, a block would not fit any more.
+	ASSERT_EQ(touch(kRam + PAGE_SIZE), OK);
+	EXPECT_EQ(vm_memory_current(vm), 2 * PAGE_SIZE);
+}
+
+TEST_F(VmMemory, with_no_memory_at_all_the_fault_says_so)
+{
+	build(MIB(16), 0);
+	fake_memory_leave(0);
+	EXPECT_EQ(touch(kRam), NOMEM);
+	EXPECT_EQ(vm->counters.pgfault, 0u);
+}
+
+TEST_F(VmMemory, a_second_fault_on_a_mapped_page_changes_nothing)
+{
+	build(MIB(16), 0);
+	ASSERT_EQ(touch(kRam), OK);
+	u64 free_frames = frame_count(FRAME_FREE);
+	EXPECT_EQ(touch(kRam + 8), OK);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_frames);
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 1u);
+}
+
+TEST_F(VmMemory, the_end_of_ram_is_its_end)
+{
+	build(MIB(16), 0);
+	EXPECT_TRUE(vm_memory_contains(vm, gpa(kRam), MIB(16)));
+	EXPECT_FALSE(vm_memory_contains(vm, gpa(kRam), MIB(16) + 1));
+	EXPECT_FALSE(vm_memory_contains(vm, gpa(kRam - 1), 1));
+	EXPECT_FALSE(vm_memory_contains(vm, gpa(kRam + MIB(16)), 1));
+	EXPECT_FALSE(vm_memory_contains(vm, gpa(kRam + 8), ~0ull));
+	EXPECT_FALSE(vm_memory_contains(vm, gpa(~0ull), 1));
+}
+
+TEST_F(VmMemory, lamina_reads_and_writes_across_pages_and_faults_them_in)
+{
+	build(MIB(16), 0, true);
+	std::vector<u8> in(3 * PAGE_SIZE), out(3 * PAGE_SIZE);
+	for (size_t i = 0; i < in.size(); i++) {
+		in[i] = (u8)(i * 31);
+	}
+	ASSERT_EQ(vm_memory_write(vm, gpa(kRam + 100), in.data(), in.size()), OK);
+	ASSERT_EQ(vm_memory_read(vm, gpa(kRam + 100), out.data(), out.size()), OK);
+	EXPECT_EQ(in, out);
+	EXPECT_EQ(vm_memory_current(vm), 4 * PAGE_SIZE);
+	EXPECT_EQ(vm_memory_read(vm, gpa(kRam + MIB(16) - 8), out.data(), 16), INVALID);
+	EXPECT_EQ(vm_memory_write(vm, gpa(0), in.data(), 1), INVALID);
+}
+
+} // namespace
