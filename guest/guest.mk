@@ -2,7 +2,7 @@
 # itself) and flattened to build/guest/arm64/NAME.bin. Some carry a Linux Image header, some are plain flat
 # binaries, so that both ways to be loaded are used; hello comes as both.
 SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern
-SMALL_FLAT = hello-flat touch hole mmio timer crash reset user
+SMALL_FLAT = abuse hello-flat touch hole mmio timer crash reset user
 SMALL = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
 SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fvisibility=hidden \
 	-fno-stack-protector -fno-tree-loop-distribute-patterns -mgeneral-regs-only -march=armv8-a \

@@ -13,6 +13,8 @@
 
 #define GUEST_COMPATIBLE "xen,domain"
 
+static_assert(CONFIG_VMS_MAX == 16, "as read_guests tells people");
+
 /* ---- The root and /chosen -------------------------------------------------------------------- */
 
 /* Words of one node, each a name; unknown ones are reported with a guess. */

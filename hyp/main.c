@@ -101,7 +101,7 @@ static void memory_init(const struct boot_info *info)
 
 static void report_problem(unused void *context, const struct config_problem *problem)
 {
-	char text[256];
+	char text[CONFIG_LINE_MAX];
 
 	config_problem_text(problem, text, sizeof(text));
 	log_error("config: %s", text);

@@ -217,7 +217,10 @@ static void reap(struct vm *vm)
 void vm_start(struct vm *vm)
 {
 	lock_take(&vm->lock);
-	vm->start_ns = vm->last_output_ns = arch_ticks_to_ns(arch_now());
+	vm->last_output_ns = arch_ticks_to_ns(arch_now());
+	if (vm->state == VM_BUILDING) {
+		vm->start_ns = vm->last_output_ns; /* a reset does not begin its time anew */
+	}
 	if (!vm_has_ended(vm)) {
 		store_release(&vm->state, VM_RUNNING);
 	}

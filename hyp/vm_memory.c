@@ -127,11 +127,12 @@ static enum status already_mapped(struct vm *vm, const struct exit *exit)
 	return leaf.attr.perm & exit->access ? OK : DENIED;
 }
 
-static void count_fault(struct vm *vm)
+static void count_fault(struct vm *vm, unsigned order)
 {
 	u64 current = vm_memory_current(vm);
 
 	atomic_add(&vm->counters.pgfault, 1);
+	atomic_add(order == ORDER_4K ? &vm->counters.pages_4k : &vm->counters.pages_2m, 1);
 	/* A peak that two CPUs raise at once may miss the smaller of the two: it is no sum. */
 	if (current > load_relaxed(&vm->counters.memory_peak)) {
 		store_relaxed(&vm->counters.memory_peak, current);
@@ -142,6 +143,7 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 {
 	gpa_t block = gpa(align_down(exit->gpa.v, BLOCK_SIZE));
 	gpa_t page = gpa(align_down(exit->gpa.v, PAGE_SIZE));
+	unsigned order = ORDER_2M;
 	enum status status = NOMEM;
 
 	if (exit->accessed) {
@@ -149,16 +151,17 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 		return s2_mark_accessed(&vm->s2, exit->gpa) == NOENT ? AGAIN : OK;
 	}
 	if (block_fits(vm, block)) {
-		status = map_fresh(vm, block, ORDER_2M, 1);
+		status = map_fresh(vm, block, order, 1);
 	}
 	if (status == NOMEM || (status == EXISTS && already_mapped(vm, exit) == AGAIN)) {
-		status = map_fresh(vm, page, ORDER_4K, 0);
+		order = ORDER_4K;
+		status = map_fresh(vm, page, order, 0);
 	}
 	if (status == EXISTS) {
 		return already_mapped(vm, exit);
 	}
 	if (status == OK) {
-		count_fault(vm);
+		count_fault(vm, order);
 	}
 	return status;
 }

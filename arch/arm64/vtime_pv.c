@@ -2,8 +2,7 @@
  * Paravirtual time (DEN0057): the page of records, made at the first call.
  *
  * The VM holds a reference of its own besides that of the mapping, so a record can be written
- * whatever becomes of the guest's address space (a reset empties it; the next call maps the page
- * again).
+ * whatever becomes of the guest's address space. A reset leaves the page mapped: it is no RAM.
  */
 #include "vtime_pv.h"
 

@@ -38,11 +38,9 @@ enum vm_state {
 /* Exact counts of events since the VM was built. Linux's words where Linux has one. */
 #define VM_COUNTERS(X)                                                                             \
 	X(pgfault)  /* s2 faults answered with a page */                                           \
-	X(pages_4k) /* mapped now, by size */                                                      \
+	X(pages_4k) /* those pages, by size */                                                     \
 	X(pages_2m)                                                                                \
-	X(pages_1g)                                                                                \
 	X(memory_peak) /* most bytes ever mapped */                                                \
-	X(thp_split_page)                                                                          \
 	X(access_flag_faults)                                                                      \
 	X(console_bytes)                                                                           \
 	X(irqs_injected)                                                                           \

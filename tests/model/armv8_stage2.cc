@@ -2,6 +2,8 @@
 #include "armv8_stage2.h"
 
 #include <cstdio>
+#include <cstring>
+#include <iterator>
 
 namespace model
 {
@@ -126,10 +128,10 @@ void HostMemory::allow(u64 start, u64 end)
 	windows_.emplace_back(start, end);
 }
 
-bool HostMemory::is_there(u64 address) const
+bool HostMemory::is_there(u64 address, u64 count) const
 {
 	for (auto [start, end] : windows_) {
-		if (address >= start && address + 8 <= end) {
+		if (address >= start && address + 8 * count <= end) {
 			return true;
 		}
 	}
@@ -151,6 +153,25 @@ bool HostMemory::compare_and_swap(u64 address, u64 expected, u64 desired, u64 *v
 	return is_there(address) &&
 	       __atomic_compare_exchange_n(reinterpret_cast<u64 *>(address), value, desired, false,
 					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+const u64 *HostMemory::words(u64 address, u64 count)
+{
+	return is_there(address, count) ? reinterpret_cast<const u64 *>(address) : nullptr;
+}
+
+bool Seen::has(u64 address, u64 descriptor) const
+{
+	auto after = tables_.upper_bound(address);
+
+	if (after == tables_.begin()) {
+		return false;
+	}
+	const auto &[start, table] = *std::prev(after);
+	u64 index = (address - start) / 8;
+
+	return table.pass == pass_ && index < table.words.size() &&
+	       table.words[index] == descriptor;
 }
 
 unsigned Walk::dfsc() const
@@ -508,21 +529,62 @@ Walk Walker::translate(const Registers &registers, u64 ipa, Access access)
 	}
 }
 
-void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, const Walk &above,
-		   const std::function<void(const Walk &, bool)> &fn)
+/* What `table` said last time; nothing, when it is new or has moved. A last table that says the same again
+ * is done with. */
+u64 *Walker::recall(Seen &seen, u64 table, u64 entries, u64 ipa, int level, bool *unchanged)
 {
-	for (u64 index = 0; index < entries; index++) {
+	Seen::Table &t = seen.tables_[table];
+	const u64 *now = memory_.words(table, entries);
+
+	/* What lay here before under another address, or was out of reach meanwhile, is new. */
+	if (t.words.size() != entries || t.ipa != ipa || t.level != level ||
+	    t.pass + 1 < seen.pass_) {
+		t.words.assign(entries, 0);
+	}
+	t.ipa = ipa;
+	t.level = level;
+	t.pass = seen.pass_;
+	*unchanged = level == 3 && now && std::memcmp(now, t.words.data(), entries * 8) == 0;
+	return t.words.data();
+}
+
+void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, const Walk &above,
+		   const std::function<void(const Walk &, bool)> &fn, Seen *seen)
+{
+	bool unchanged = false;
+	u64 *before = seen ? recall(*seen, table, entries, ipa, level, &unchanged) : nullptr;
+	const u64 *now = memory_.words(table, entries);
+
+	for (u64 index = 0; index < entries && !unchanged; index++) {
+		u64 at = ipa + (index << c.shift(level)), d;
+		bool is_read = true;
+
+		if (now) {
+			d = now[index];
+		} else {
+			is_read = memory_.read(table + index * 8, &d);
+		}
+		bool is_new = !before || !is_read || before[index] != d;
+
+		if (before && is_read) {
+			before[index] = d;
+		}
+		/* Most entries: invalid, about which there is nothing to say, or known leaves. */
+		if (is_read && (!(d & VALID) || (!is_new && (level == 3 || !(d & TABLE_OR_PAGE))))) {
+			continue;
+		}
 		Walk w = above;
-		u64 at = ipa + (index << c.shift(level));
 
 		w.ipa_start = at;
 		Next next = read_entry(c, table, index, level, at, w);
 
 		w.pa = w.pa_start;
 		if (next == Next::Table) {
-			fn(w, true);
+			if (is_new) {
+				fn(w, true);
+			}
 			w.complaints.clear();
-			visit(c, w.steps.back().next, bit(c.stride), at, level + 1, w, fn);
+			visit(c, w.steps.back().next, bit(c.stride), at, level + 1, w, fn, seen);
 		} else if (w.fault != FaultKind::Translation || !w.complaints.empty()) {
 			fn(w, false);
 		}
@@ -535,7 +597,18 @@ void Walker::for_each(const Registers &registers,
 	Config c = decode(registers);
 
 	if (c.error.empty() && !c.root_out_of_range) {
-		visit(c, c.root, c.root_entries, 0, c.start_level, Walk(), fn);
+		visit(c, c.root, c.root_entries, 0, c.start_level, Walk(), fn, nullptr);
+	}
+}
+
+void Walker::for_each_new(const Registers &registers, Seen &seen,
+			  const std::function<void(const Walk &walk, bool table)> &fn)
+{
+	Config c = decode(registers);
+
+	seen.pass_++;
+	if (c.error.empty() && !c.root_out_of_range) {
+		visit(c, c.root, c.root_entries, 0, c.start_level, Walk(), fn, &seen);
 	}
 }
 

@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,12 @@ class Memory
 	virtual bool read(u64 address, u64 *value) = 0;
 	/* True when the word was `expected` and is `desired` now; *value is what was found. */
 	virtual bool compare_and_swap(u64 address, u64 expected, u64 desired, u64 *value) = 0;
+	/* All of [address, address + 8 * count) at once, where it lies in one piece; else nullptr. */
+	virtual const u64 *words(u64 address, u64 count)
+	{
+		(void)address, (void)count;
+		return nullptr;
+	}
 };
 
 /* Host memory at its own address: what a test of the core on the host walks. */
@@ -44,9 +51,10 @@ class HostMemory : public Memory
 	void allow(u64 start, u64 end);
 	bool read(u64 address, u64 *value) override;
 	bool compare_and_swap(u64 address, u64 expected, u64 desired, u64 *value) override;
+	const u64 *words(u64 address, u64 count) override;
 
       private:
-	bool is_there(u64 address) const;
+	bool is_there(u64 address, u64 count = 1) const;
 
 	std::vector<std::pair<u64, u64>> windows_;
 };
@@ -154,6 +162,25 @@ struct Walk {
 	std::string text() const;
 };
 
+/* What the tables of one space said when they were last gone through. */
+class Seen
+{
+      public:
+	/* Was this descriptor, with this value, among what could be reached then? */
+	bool has(u64 address, u64 descriptor) const;
+
+      private:
+	friend class Walker;
+	struct Table {
+		u64 ipa = 0, pass = 0;
+		int level = 0;
+		std::vector<u64> words;
+	};
+
+	u64 pass_ = 0;
+	std::map<u64, Table> tables_; /* by address */
+};
+
 class Walker
 {
       public:
@@ -178,6 +205,10 @@ class Walker
 	void for_each(const Registers &registers,
 		      const std::function<void(const Walk &walk, bool table)> &fn);
 
+	/* The same, but only what is new since the call before with this `seen`. */
+	void for_each_new(const Registers &registers, Seen &seen,
+			  const std::function<void(const Walk &walk, bool table)> &fn);
+
 	/* What is wrong with the tables although hardware walks them; "" is nothing. */
 	std::string complaints(const Registers &registers);
 
@@ -196,7 +227,8 @@ class Walker
 	void check_leaf_bits(const Config &c, int level, Walk &w) const;
 	void check_contiguous(const Config &c, u64 table, u64 index, int level, Walk &w);
 	void visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, const Walk &above,
-		   const std::function<void(const Walk &, bool)> &fn);
+		   const std::function<void(const Walk &, bool)> &fn, Seen *seen);
+	u64 *recall(Seen &seen, u64 table, u64 entries, u64 ipa, int level, bool *unchanged);
 
 	Features features_;
 	Memory &memory_;

@@ -77,12 +77,16 @@ void ModelTlb::attach(const Registers &registers)
 		error("VMID " + std::to_string(vmid) + " is in use for two spaces");
 	}
 	attached_[vmid] = registers;
+	fetched_[vmid] = Seen();
 	prefetch_all();
 }
 
 void ModelTlb::detach(const Registers &registers)
 {
-	attached_.erase(walker_.decode(registers).vmid);
+	u64 vmid = walker_.decode(registers).vmid;
+
+	attached_.erase(vmid);
+	fetched_.erase(vmid);
 }
 
 /*
@@ -150,6 +154,8 @@ void ModelTlb::insert(Space &space, const TlbEntry &entry)
 		    old.memory == entry.memory && old.rights == entry.rights &&
 		    old.contiguous == entry.contiguous) {
 			old.doomed = false; /* fetched anew after the invalidation */
+			old.descriptor_address = entry.descriptor_address;
+			old.descriptor = entry.descriptor;
 			return;
 		}
 	}
@@ -157,45 +163,45 @@ void ModelTlb::insert(Space &space, const TlbEntry &entry)
 	here.push_back(entry);
 }
 
-/* Table descriptors on the way are cached whatever the leaf is; leaves only when they do not fault.
- */
-void ModelTlb::remember(unsigned cpu, u64 vmid, const Config &config, const Walk &walk)
+void ModelTlb::remember_table(unsigned cpu, u64 vmid, const Config &config, u64 ipa,
+			      const Step &step)
 {
-	Space &space = pes_[cpu][vmid];
+	u64 size = u64(1) << config.shift(step.level);
 
-	for (const Step &step : walk.steps) {
-		u64 size = u64(1) << config.shift(step.level);
+	insert(pes_[cpu][vmid],
+	       {TlbEntry::Table, step.level, ipa & ~(size - 1), size, step.next,
+		MemoryType::WriteBack, Rights(), false, false, step.address, step.value});
+}
 
-		if (step.next != 0) {
-			u64 ipa = walk.ipa_start & ~(size - 1);
-
-			insert(space, {TlbEntry::Table, step.level, ipa, size, step.next,
-				       MemoryType::WriteBack, Rights(), false, false});
-		}
-	}
+/* Leaves are cached only when they do not fault. */
+void ModelTlb::remember_leaf(unsigned cpu, u64 vmid, const Walk &walk)
+{
 	bool legal = walk.ok() || walk.fault == FaultKind::Permission;
 
 	if (legal && walk.size != 0 && walk.accessed) {
 		TlbEntry leaf = {TlbEntry::Stage2, walk.level,	    walk.ipa_start,
 				 walk.size,	   walk.pa_start,   walk.memory,
-				 walk.rights,	   walk.contiguous, false};
+				 walk.rights,	   walk.contiguous, false,
+				 walk.descriptor_address, walk.descriptor};
 
-		insert(space, leaf);
+		insert(pes_[cpu][vmid], leaf);
 		leaf.kind = TlbEntry::Combined;
-		insert(space, leaf);
+		insert(pes_[cpu][vmid], leaf);
 	}
 }
 
+/* Table descriptors on the way are remembered whatever the leaf is. */
 Walk ModelTlb::access(unsigned cpu, const Registers &registers, u64 ipa, Access access)
 {
 	Config config = walker_.decode(registers);
 	Walk walk = walker_.translate(registers, ipa, access);
-	Walk seen = walk;
 
-	if (seen.size == 0) {
-		seen.ipa_start = ipa; /* a translation fault: its tables are still remembered */
+	for (const Step &step : walk.steps) {
+		if (step.next != 0) {
+			remember_table(cpu, config.vmid, config, ipa, step);
+		}
 	}
-	remember(cpu, config.vmid, config, seen);
+	remember_leaf(cpu, config.vmid, walk);
 	return walk;
 }
 
@@ -204,30 +210,47 @@ void ModelTlb::prefetch_all()
 	for (const auto &[vmid, registers] : attached_) {
 		Config config = walker_.decode(registers);
 
-		walker_.for_each(registers, [&, vmid = vmid](const Walk &walk, bool) {
-			for (unsigned cpu = 0; cpu < pes_.size(); cpu++) {
-				remember(cpu, vmid, config, walk);
-			}
-		});
+		walker_.for_each_new(
+			registers, fetched_[vmid], [&, vmid = vmid](const Walk &walk, bool table) {
+				for (unsigned cpu = 0; cpu < pes_.size(); cpu++) {
+					if (table) {
+						remember_table(cpu, vmid, config, walk.ipa_start,
+							       walk.steps.back());
+					} else {
+						remember_leaf(cpu, vmid, walk);
+					}
+				}
+			});
 	}
 }
 
+/*
+ * What could have been fetched until now, was; and what the tables still say is fetched again at once, so
+ * only what they do not say any more goes.
+ */
 void ModelTlb::invalidate(int cpu, u64 vmid, bool every_vmid, const Doom &doom)
 {
-	prefetch_all(); /* what could have been fetched until now, was */
+	prefetch_all();
 	for (unsigned pe = 0; pe < pes_.size(); pe++) {
 		if (cpu != ALL && unsigned(cpu) != pe) {
 			continue;
 		}
 		for (auto &[id, space] : pes_[pe]) {
+			auto fetched = fetched_.find(id);
+
 			for (auto &[place, entries] : space) {
 				for (TlbEntry &e : entries) {
-					e.doomed |= (every_vmid || id == vmid) && doom(e);
+					bool again = fetched != fetched_.end() &&
+						     fetched->second.has(e.descriptor_address,
+									 e.descriptor);
+
+					if (!again && (every_vmid || id == vmid) && doom(e)) {
+						e.doomed = any_doomed_ = true;
+					}
 				}
 			}
 		}
 	}
-	prefetch_all(); /* and what the tables still say is fetched at once again */
 }
 
 /* Xt: IPA[47:12] in [35:0], IPA[51:48] in [39:36], TTL in [47:44]. */
@@ -297,6 +320,10 @@ void ModelTlb::alle1(int cpu)
 void ModelTlb::dsb()
 {
 	prefetch_all();
+	if (!any_doomed_) {
+		return;
+	}
+	any_doomed_ = false;
 	for (auto &pe : pes_) {
 		for (auto &[vmid, space] : pe) {
 			for (auto it = space.begin(); it != space.end();) {

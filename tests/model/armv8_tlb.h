@@ -4,7 +4,8 @@
  * Each PE keeps, by VMID, leaves ("stage-2 only"), the same leaves joined with the guest's stage 1
  * ("combined": TLBI IPAS2 does not reach these, D8.13.5), and table descriptors (walk caches). Any
  * legal entry of an attached space may be fetched at any time, so the model fetches all of them,
- * before and after every maintenance operation: what could be cached, is.
+ * before and after every maintenance operation: what could be cached, is. (To invalidate what would
+ * be fetched again at once is to do nothing, and so it is done.)
  *
  * It speaks up by itself (errors()) when two entries for one address exist that the manual forbids
  * to coexist: break-before-make was not done (D8.14.1). stale() is for the end of an operation:
@@ -32,6 +33,7 @@ struct TlbEntry {
 	Rights rights;
 	bool contiguous;
 	bool doomed; /* invalidated, but no DSB has waited for it */
+	u64 descriptor_address, descriptor; /* it was fetched from here */
 
 	std::string text() const;
 };
@@ -85,7 +87,8 @@ struct ModelTlb {
 	void insert(Space &space, const TlbEntry &entry);
 	void check_against(const Space &space, const TlbEntry &entry);
 	void complain_if_conflict(const TlbEntry &old, const TlbEntry &entry);
-	void remember(unsigned cpu, u64 vmid, const Config &config, const Walk &walk);
+	void remember_table(unsigned cpu, u64 vmid, const Config &config, u64 ipa, const Step &step);
+	void remember_leaf(unsigned cpu, u64 vmid, const Walk &walk);
 	void invalidate(int cpu, u64 vmid, bool every_vmid, const Doom &doom);
 	void error(const std::string &sentence);
 	std::string why_stale(const Registers &registers, const TlbEntry &entry);
@@ -93,6 +96,8 @@ struct ModelTlb {
 	Walker &walker_;
 	unsigned bbm_level_;
 	std::map<u64, Registers> attached_;	/* by VMID */
+	std::map<u64, Seen> fetched_;		/* by VMID: every PE has what these say */
+	bool any_doomed_ = false;
 	std::vector<std::map<u64, Space>> pes_; /* by VMID */
 	std::vector<std::string> errors_;
 };
