@@ -62,11 +62,12 @@ static u64 extend(const struct exit *e, u64 value)
 {
 	unsigned unused_bits = 64 - 8 * e->size;
 
-	value = value << unused_bits >> unused_bits;
-	if (e->sign_extend) {
-		value = (u64)((s64)(value << unused_bits) >> unused_bits);
+	value <<= unused_bits;
+	if (unlikely(e->sign_extend)) {
+		value = (u64)((s64)value >> unused_bits);
+		return e->wide ? value : (u32)value;
 	}
-	return e->wide ? value : (u32)value;
+	return value >> unused_bits; /* a narrow register's upper half is zero already */
 }
 
 static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
@@ -76,7 +77,7 @@ static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
 
 	/* Without a decoded syndrome (load pair, writeback) the access cannot be done for the
 	 * guest. */
-	if (!e->decoded || e->table_walk || offset + e->size > region->size) {
+	if (!e->decoded || offset + e->size > region->size) {
 		arch_vcpu_inject_abort(vcpu);
 		return;
 	}

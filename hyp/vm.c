@@ -218,7 +218,7 @@ void vm_start(struct vm *vm)
 {
 	lock_take(&vm->lock);
 	vm->last_output_ns = arch_ticks_to_ns(arch_now());
-	if (vm->state == VM_BUILDING) {
+	if (vm->start_ns == 0) {
 		vm->start_ns = vm->last_output_ns; /* a reset does not begin its time anew */
 	}
 	if (!vm_has_ended(vm)) {

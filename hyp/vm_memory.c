@@ -16,13 +16,6 @@
 
 static const struct s2_attr ram_attr = {.perm = S2_RWX, .memory = S2_NORMAL};
 
-bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)
-{
-	u64 offset = a.v - vm->ram_base.v;
-
-	return offset < vm->ram_size && size <= vm->ram_size - offset;
-}
-
 u64 vm_memory_current(const struct vm *vm)
 {
 	const struct s2_stats *s = &vm->s2.stats;

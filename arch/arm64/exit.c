@@ -79,7 +79,7 @@ static void decode_abort(struct exit *e, u64 esr, bool data)
 		e->access =
 			(esr & ISS_ABORT_WNR) && !(esr & ISS_ABORT_CM) ? ACCESS_WRITE : ACCESS_READ;
 	}
-	e->decoded = data && (esr & ISS_ABORT_ISV);
+	e->decoded = data && (esr & ISS_ABORT_ISV) && !e->table_walk;
 	e->size = 1u << field_get(esr, ISS_ABORT_SAS);
 	e->reg = field_get(esr, ISS_ABORT_SRT);
 	e->sign_extend = (esr & ISS_ABORT_SSE) != 0;

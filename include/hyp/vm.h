@@ -149,7 +149,12 @@ const struct mmio_region *vm_mmio_find(const struct vm *vm, gpa_t a);
 enum status vm_memory_fault(struct vm *vm, const struct exit *exit);
 
 /* True when [a, a + size) is guest RAM. */
-bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size);
+static inline bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)
+{
+	u64 offset = a.v - vm->ram_base.v;
+
+	return offset < vm->ram_size && size <= vm->ram_size - offset;
+}
 
 /*
  * Copies between guest RAM and Lamina, faulting pages in as the guest would. INVALID outside RAM,
