@@ -38,13 +38,11 @@ LIBS = $(DEBIAN)/root/usr/lib/aarch64-linux-gnu/libfdt.a -lgcc
 HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
 OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 
-# What the host compiles: the core, arm64's logic that it needs, and for the unit tests the rest of that logic,
-# over a GIC and an EL1 of theirs. No assembly.
-CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) arch/arm64/image.c arch/arm64/s2_armv8.c
-GUEST_LOGIC = guest_fdt vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg vtime_pv vtrng
-CORE_unit = $(CORE) $(GUEST_LOGIC:%=arch/arm64/%.c)
-CORE_race = $(CORE)
-CORE_fuzz = $(CORE)
+# What the host compiles: the core, and of arm64 what is logic alone, without assembly.
+PURE = guest_fdt image s2_armv8 vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg \
+	vtime_pv vtrng
+CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE:%=arch/arm64/%.c)
+CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) arch/arm64/image.c
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64
 FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS = 20
@@ -107,10 +105,6 @@ $(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(DEBIAN)/se
 	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $(G)/ticks $@
 
 # Host: the same core, with sanitizers.
-$(H)/check: tools/check.c $(wildcard hyp/config*.c hyp/text*.c) arch/arm64/image.c Makefile | build/setup.host
-	$(call say,CC)
-	$(Q)mkdir -p $(@D) && gcc -std=gnu11 $(HOST_FLAGS) -fsanitize=address,undefined $(DEPS) -o $@ $(filter %.c,$^) -lfdt
-
 # One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
 SAN_unit = -fsanitize=address,undefined
 SAN_race = -fsanitize=thread
@@ -118,7 +112,7 @@ SAN_fuzz = -fsanitize=address,undefined,fuzzer-no-link -w
 CC_unit = gcc
 CC_race = gcc
 CC_fuzz = clang
-core_objects = $(patsubst %,$(H)/$(1)/%.o,$(basename $(CORE_$(1))))
+core_objects = $(patsubst %,$(H)/$(1)/%.o,$(basename $(CORE)))
 define host_objects
 $(H)/$(1)/%.o: %.c Makefile | build/setup.host
 	$$(call say,CC)
@@ -137,6 +131,9 @@ $(H)/race/all: $(patsubst %.cc,$(H)/race/%.o,$(wildcard tests/race/*.cc)) $(H)/r
 $(H)/unit/all $(H)/race/all:
 	$(call say,LD)
 	$(Q)g++ $(SAN_$(notdir $(@D))) -o $@ $^ -lgmock -lgtest -lgtest_main -lfdt -pthread
+$(H)/check: $(CHECK:%.c=$(H)/unit/%.o)
+	$(call say,LD)
+	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
 $(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(H)/fuzz/core.a
 	$(call say,LD)
 	$(Q)clang -fsanitize=fuzzer,address,undefined -o $@ $^ -lfdt -pthread
@@ -170,4 +167,4 @@ distclean:
 .PHONY: all run qemu-cmd gdb check test bench bench-boot bench-exits guests format lint tags help clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:
--include $(OBJS:.o=.d) $(wildcard $(H)/*.d $(H)/*/*/*.d $(H)/*/*/*/*.d $(G)/*.d)
+-include $(OBJS:.o=.d) $(wildcard $(H)/*/*/*.d $(H)/*/*/*/*.d)

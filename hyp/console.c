@@ -36,6 +36,7 @@ struct line {
 	u16 used;      /* bytes of text: since the line began, or was cut */
 	u16 shown;     /* of those, what went out already */
 	bool cut;      /* a part of this line went out already: the next piece goes on with it */
+	bool headless; /* it was longer than the text: that begins in its middle */
 	bool carriage; /* a carriage return came: the next byte overwrites, unless the line ends */
 	bool old;      /* it was unfinished when the console last ticked */
 	u8 escape;     /* enum escape, where the last piece ended */
@@ -134,7 +135,7 @@ static void screen_clear(void)
 	if (screen_owner == SOURCE_NONE) {
 		return;
 	}
-	if (batch || lines[screen_owner].cut) {
+	if (batch || lines[screen_owner].headless) {
 		put_line_end();
 	} else {
 		put_text("\r\x1b[K"); /* EL: erase to the end of the line */
@@ -165,6 +166,7 @@ static void line_reset(struct line *line)
 	line->used = 0;
 	line->shown = 0;
 	line->cut = false;
+	line->headless = false;
 	line->carriage = false;
 	line->old = false;
 	line->escape = ESCAPE_NONE;
@@ -234,6 +236,7 @@ static void line_cut(struct line *line)
 	line->used = 0;
 	line->shown = 0;
 	line->cut = true;
+	line->headless = true;
 }
 
 /* A byte that waits until its line is whole. */

@@ -42,12 +42,15 @@ static void report_silence(const struct vm *vm, const struct vcpu *vcpu, u64 sil
 {
 	struct summary_exits exits = summary_exits(vm);
 	enum exit_reason top = exits.order[0];
-	/* What Linux says before its console is up is lost without it. */
-	const char *hint = vm->counters.console_bytes == 0 ? "; try bootargs += \"earlycon\"" : "";
 
-	log_info("d%u: silent for %u s, pc=0x%lx, %s exits (%s %u %%)%s", vm->number,
+	log_info("d%u: silent for %u s, pc=0x%lx, %s exits (%s %u %%)", vm->number,
 		 (u32)(silent_ns / NS_PER_S), arch_vcpu_pc(vcpu), units_count(exits.total).text,
-		 exit_reason_name(top), units_percent(exits.by_reason[top], exits.total), hint);
+		 exit_reason_name(top), units_percent(exits.by_reason[top], exits.total));
+	if (vm->counters.console_bytes == 0) {
+		/* What Linux says before its console is up is lost without it. */
+		log_info("d%u: bootargs with \"earlycon\", and without \"quiet\", would show more",
+			 vm->number);
+	}
 }
 
 static void watch_guest(struct vm *vm, u64 now_ns)

@@ -73,6 +73,7 @@ void monitor_log(u32 count, char **words)
 	for (u32 i = 0; i < ARRAY_COUNT(names); i++) {
 		if (strcmp(words[1], names[i]) == 0) {
 			log_level = (enum log_level)i;
+			console_print("log level is %s\n", names[i]);
 			return;
 		}
 	}

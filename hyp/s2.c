@@ -1,7 +1,7 @@
 /*
  * The manager's range operations: each decides under the space's lock, with all that can fail done
- * before the first visible change (I3), and then does, in steps that bound how long the lock is held (I7).
- * Stage-2 faults run beside them at any time; see s2_fault.c.
+ * before the first visible change (I3), and then does, in steps that bound how long the lock is
+ * held (I7). Stage-2 faults run beside them at any time; see s2_fault.c.
  */
 #include "hyp/s2_cursor.h"
 
@@ -14,7 +14,8 @@
 
 /* ---- Life ---------------------------------------------------------------------------------- */
 
-/* The lowest level whose table, put side by side as often as the format allows, covers the space. */
+/* The lowest level whose table, put side by side as often as the format allows, covers the space.
+ */
 static unsigned choose_root_level(const struct s2_format *f, unsigned ipa_bits, unsigned *tables)
 {
 	for (unsigned level = 1; level < f->levels; level++) {
@@ -49,7 +50,10 @@ enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_
 	unsigned tables;
 	unsigned root_level = choose_root_level(format, ipa_bits, &tables);
 
-	if (root_level == S2_LEVELS_MAX || ipa_bits < format->page_shift + format->index_bits) {
+	unsigned widest = format->page_shift + format->levels * format->index_bits;
+
+	if (root_level == S2_LEVELS_MAX || ipa_bits > widest ||
+	    ipa_bits < format->page_shift + format->index_bits) {
 		return INVALID;
 	}
 	*s2 = (struct s2){
@@ -78,8 +82,8 @@ void s2_destroy(struct s2 *s2)
 
 static bool range_is_valid(const struct s2 *s2, gpa_t at, u64 size)
 {
-	return size > 0 && is_aligned(at.v | size, s2_span(s2->format, 0)) &&
-	       at.v + size > at.v && at.v + size <= BIT(s2->ipa_bits);
+	return size > 0 && is_aligned(at.v | size, s2_span(s2->format, 0)) && at.v + size > at.v &&
+	       at.v + size <= BIT(s2->ipa_bits);
 }
 
 /* ---- Split --------------------------------------------------------------------------------- */
@@ -89,13 +93,13 @@ static void fill_from_leaf(const struct s2_cursor *c, u64 *table)
 {
 	const struct s2_format *f = c->format;
 	unsigned level = c->level - 1;
-	u64 flags = c->entry & f->accessed;
+	u64 accessed = c->entry & f->accessed;
 	struct s2_attr attr = f->decode(c->entry);
-	hpa_t first = s2_entry_hpa(f, c->entry);
+	u64 first = s2_leaf_entry(f, s2_entry_hpa(f, c->entry), attr, level);
 
+	first = (first & ~f->accessed) | accessed;
 	for (u64 i = 0; i < s2_table_entries(f); i++) {
-		table[i] = s2_leaf_entry(f, hpa_add(first, i * s2_span(f, level)), attr, level) |
-			   flags;
+		table[i] = first + i * s2_span(f, level);
 	}
 }
 
@@ -110,20 +114,23 @@ static void split_frames(const struct s2_format *f, hpa_t first, unsigned level)
 	}
 }
 
+/*
+ * The space's lock is held, so this must not wait for a place among the open batches, whose owners
+ * may be waiting for the lock. It needs none: nothing here is in transit, and nothing is freed.
+ */
 static void flush_entry(struct s2_cursor *c)
 {
-	struct s2_batch batch;
+	struct s2_batch batch = {.s2 = c->s2};
 
-	s2_batch_open(&batch, c->s2);
 	s2_batch_note_range(&batch, gpa(align_down(c->gpa.v, s2_span(c->format, c->level))),
 			    s2_span(c->format, c->level), c->level);
-	s2_batch_close(&batch);
+	s2_batch_flush(&batch);
 }
 
 /*
- * Break-before-make (DDI 0487, D8.14.1): the leaf goes, every TLB forgets it, the table comes. A fault
- * in between finds BROKEN and looks again. Accessed bits that hardware sets before the break fail
- * the swap, and the table is filled anew.
+ * Break-before-make (DDI 0487, D8.14.1): the leaf goes, every TLB forgets it, the table comes. A
+ * fault in between finds BROKEN and looks again. Accessed bits that hardware sets before the break
+ * fail the swap, and the table is filled anew.
  */
 static void split_leaf(struct s2_cursor *c, u64 *table)
 {
@@ -173,8 +180,10 @@ enum status s2_split(struct s2 *s2, gpa_t at, unsigned level, struct s2_batch *b
 	enum status status = OK;
 	u64 cost;
 
-	(void)batch; /* each block is invalidated between break and make, so nothing is left to do */
-	if (at.v >> s2->ipa_bits || !s2_level_may_be_leaf(s2->format, level)) {
+	(void)batch; /* each block is invalidated between break and make, so nothing is left to do
+		      */
+	if (at.v >> s2->ipa_bits || level > s2->root_level ||
+	    !s2_level_may_be_leaf(s2->format, level)) {
 		return INVALID;
 	}
 	lock_take(&s2->lock);
@@ -199,6 +208,7 @@ struct map_job {
 	u64 offset;	    /* host-physical = guest-physical + offset, modulo 2^64 */
 	struct s2_attr attr;
 	enum s2_if_mapped if_mapped;
+	struct s2_reserve reserve;
 };
 
 static unsigned largest_level(const struct map_job *job, u64 at)
@@ -214,26 +224,62 @@ static unsigned largest_level(const struct map_job *job, u64 at)
 	return level;
 }
 
-/* Up to where leaves of `level` go on: a larger one may fit at the next larger boundary, and only
- * smaller ones in what is left behind the last whole one. */
-static u64 run_end(const struct map_job *job, u64 at, unsigned level)
+/*
+ * Stands the cursor at the deepest entry for `at`; returns the level that a leaf is to have there:
+ * the largest that alignment allows, but a table that is already there stays, empty or not, and
+ * gets smaller ones. So the cursor is at that level, or above it where tables are missing.
+ */
+static unsigned map_place(const struct map_job *job, struct s2_cursor *c, u64 at)
 {
-	const struct s2_format *f = job->s2->format;
-	u64 larger = s2_span(f, level + 1);
+	unsigned level = largest_level(job, at);
 
-	return min_u64(align_down(job->end, s2_span(f, level)), align_down(at, larger) + larger);
+	s2_cursor_start(c, job->s2, gpa(at));
+	s2_cursor_descend(c, 0);
+	return c->level < level ? c->level : level;
 }
 
-static bool run_is_free(struct s2_cursor *c, u64 at, u64 end)
+/* OK where something can be put. */
+static enum status map_obstacle(const struct s2_cursor *c)
+{
+	if (s2_entry_is_free(c->s2, c->entry)) {
+		return OK;
+	}
+	switch (s2_entry_kind(c->format, c->entry, c->level)) {
+	case S2_TRANSIT:
+	case S2_BROKEN:
+	case S2_POISON:
+		return AGAIN;
+	default:
+		return EXISTS;
+	}
+}
+
+static u64 entry_end(const struct s2_cursor *c)
 {
 	u64 span = s2_span(c->format, c->level);
 
+	return align_down(c->gpa.v, span) + span;
+}
+
+/*
+ * Up to where free places for leaves of `level` go on: a larger one may fit at the next larger
+ * boundary, and only smaller ones in what is left behind the last whole one.
+ */
+static u64 run_end(const struct map_job *job, const struct s2_cursor *c, unsigned level)
+{
+	const struct s2_format *f = job->s2->format;
+	u64 span = s2_span(f, level), larger = s2_span(f, level + 1), at = c->gpa.v;
+	u64 end = min_u64(align_down(job->end, span), align_down(at, larger) + larger);
+
+	if (c->level > level) {
+		return end;
+	}
 	for (u64 *slot = c->slot; at < end; at += span, slot++) {
 		if (!s2_entry_is_free(c->s2, load_relaxed(slot))) {
-			return false;
+			break;
 		}
 	}
-	return true;
+	return at;
 }
 
 /* Counts the tables that are missing, and finds out what is in the way. */
@@ -244,94 +290,127 @@ static enum status map_plan(const struct map_job *job, u64 *tables)
 
 	*tables = 0;
 	for (u64 at = job->start; at < job->end; at = next) {
-		unsigned level = largest_level(job, at);
 		struct s2_cursor c;
+		unsigned level = map_place(job, &c, at);
+		enum status status = map_obstacle(&c);
 
-		next = run_end(job, at, level);
-		s2_cursor_start(&c, job->s2, gpa(at));
-		s2_cursor_descend(&c, level);
-		if (c.level == level ? !run_is_free(&c, at, next)
-				     : !s2_entry_is_free(job->s2, c.entry)) {
-			if (job->if_mapped == S2_ERROR) {
-				return EXISTS;
-			}
+		if (status == EXISTS && job->if_mapped == S2_SKIP) {
+			next = entry_end(&c);
+			continue;
 		}
+		if (status != OK) {
+			return status;
+		}
+		next = run_end(job, &c, level);
 		for (unsigned l = level + 1; l <= c.level; l++) {
 			if (at >= counted_to[l]) {
 				(*tables)++;
-				counted_to[l] = align_down(at, s2_span(c.format, l)) +
-						s2_span(c.format, l);
+				counted_to[l] =
+					align_down(at, s2_span(c.format, l)) + s2_span(c.format, l);
 			}
 		}
 	}
 	return OK;
 }
 
-/* Puts one leaf, or a table on the way to it; false when the place is taken. */
-static bool map_step(struct map_job *job, struct s2_cursor *c, unsigned level,
-		     struct s2_reserve *reserve)
+/* Links a table from the reserve; a fault may have been faster, which is as good. */
+static void map_grow(struct map_job *job, struct s2_cursor *c)
 {
-	const struct s2_format *f = c->format;
-	hpa_t a = hpa(job->at + job->offset);
-	u64 *table;
+	u64 *table = s2_reserve_take(job->s2, &job->reserve);
 
-	while (s2_entry_is_free(c->s2, c->entry)) {
-		if (c->level == level) {
-			split_frames(f, a, level);
-			if (s2_entry_set(c, s2_leaf_entry(f, a, job->attr, level), NULL)) {
-				return true;
-			}
-			continue;
-		}
-		table = s2_reserve_take(c->s2, reserve);
-		check(table);
-		if (!s2_entry_set(c, s2_table_entry(f, table), NULL)) {
-			table[0] = (u64)(uintptr_t)reserve->first;
-			reserve->first = table;
-		}
-		s2_cursor_descend(c, level);
+	check(table);
+	if (!s2_entry_set(c, s2_table_entry(c->format, table), NULL)) {
+		s2_reserve_give(&job->reserve, table);
 	}
-	return false;
 }
 
-/* A fault was faster than the commit: what this job mapped goes, its frames stay the caller's. */
-static void map_undo(struct map_job *job)
+/* Puts one leaf at job->at; false when a fault put something there. The cursor is where it looked.
+ */
+static bool map_step(struct map_job *job, struct s2_cursor *c)
 {
-	struct s2_batch batch;
+	for (;;) {
+		unsigned level = map_place(job, c, job->at);
+		enum status status = map_obstacle(c);
+
+		/* Only range operations put what is to be looked at again, and the lock is ours. */
+		check(status != AGAIN);
+		if (status != OK) {
+			return false;
+		}
+		if (c->level > level) {
+			map_grow(job, c);
+		} else if (s2_entry_set(c,
+					s2_leaf_entry(c->format, hpa(job->at + job->offset),
+						      job->attr, level),
+					NULL)) {
+			return true;
+		}
+	}
+}
+
+/* Replaces every leaf in [start, at), which are all this job's, and what break_leaves() made of
+ * them. */
+static void map_replace(struct map_job *job, u64 entry, struct s2_batch *batch)
+{
 	struct s2_cursor c;
 
-	s2_batch_open(&batch, job->s2);
-	for (u64 at = job->start; at < job->at; at += s2_span(c.format, c.level)) {
+	for (u64 at = job->start; at < job->at; at = entry_end(&c)) {
 		s2_cursor_start(&c, job->s2, gpa(at));
 		s2_cursor_descend(&c, 0);
-		while (!s2_entry_set(&c, s2_absent_entry(c.format, S2_TRANSIT, batch.generation),
-				     &batch)) {
+		while (!s2_entry_set(&c, entry, NULL)) {
+		}
+		if (batch) {
+			s2_batch_note_range(batch, c.gpa, s2_span(c.format, c.level), c.level);
 		}
 	}
-	batch.frames = 0;
-	s2_batch_close(&batch);
 }
 
-static enum status map_commit(struct map_job *job, struct s2_reserve *reserve)
+/* A fault was faster than the commit: what this job mapped goes, and its frames stay the caller's.
+ * Empty tables may stay. */
+static void map_undo(struct map_job *job)
+{
+	const struct s2_format *f = job->s2->format;
+	struct s2_batch batch = {.s2 = job->s2}; /* no place of its own: see flush_entry() */
+
+	map_replace(job, s2_absent_entry(f, S2_BROKEN, 0), &batch);
+	s2_batch_flush(&batch);
+	map_replace(job, f->empty, NULL);
+}
+
+/* References are counted per block, and each leaf now holds one: so no block may be larger than its
+ * leaf. Last of all, because a job that is undone leaves the caller's blocks as they were. */
+static void map_split_frames(const struct map_job *job)
 {
 	struct s2_cursor c;
 
-	for (job->at = job->start; job->at < job->end;) {
-		unsigned level = largest_level(job, job->at);
+	for (s2_cursor_start(&c, job->s2, gpa(job->start)); c.gpa.v < job->end;
+	     s2_cursor_side(&c)) {
+		hpa_t a = hpa(c.gpa.v + job->offset);
 
-		s2_cursor_start(&c, job->s2, gpa(job->at));
-		s2_cursor_descend(&c, level);
-		if (!map_step(job, &c, level, reserve) && job->if_mapped == S2_ERROR) {
+		s2_cursor_descend(&c, 0);
+		if (s2_entry_is_leaf(c.format, c.entry, c.level) &&
+		    s2_entry_hpa(c.format, c.entry).v == a.v) {
+			split_frames(c.format, a, c.level);
+		}
+	}
+}
+
+static enum status map_commit(struct map_job *job)
+{
+	struct s2_cursor c;
+
+	for (job->at = job->start; job->at < job->end; job->at = entry_end(&c)) {
+		if (!map_step(job, &c) && job->if_mapped == S2_ERROR) {
 			map_undo(job);
 			return EXISTS;
 		}
-		job->at += s2_span(c.format, level);
 	}
+	map_split_frames(job);
 	return OK;
 }
 
-/* I4: all of it is memory that a guest may have. */
-static bool memory_is_mappable(hpa_t first, u64 size)
+/* Frames outside the frame table are nobody's, so any guest's. */
+bool s2_memory_is_mappable(hpa_t first, u64 size)
 {
 	for (u64 done = 0; done < size;) {
 		struct frame *f = frame_of(hpa_add(first, done));
@@ -351,8 +430,12 @@ static bool memory_is_mappable(hpa_t first, u64 size)
 enum status s2_map(struct s2 *s2, gpa_t at, hpa_t a, u64 size, struct s2_attr attr,
 		   enum s2_if_mapped if_mapped)
 {
-	struct map_job job = {s2, at.v, at.v, at.v + size, a.v - at.v, attr, if_mapped};
-	struct s2_reserve reserve = {0};
+	struct map_job job = {.s2 = s2,
+			      .start = at.v,
+			      .end = at.v + size,
+			      .offset = a.v - at.v,
+			      .attr = attr,
+			      .if_mapped = if_mapped};
 	enum status status;
 	u64 tables;
 
@@ -360,64 +443,76 @@ enum status s2_map(struct s2 *s2, gpa_t at, hpa_t a, u64 size, struct s2_attr at
 	    a.v + size < a.v || ((a.v + size - 1) & ~(s2->format->address | BITS(11, 0))) != 0) {
 		return INVALID;
 	}
-	if (!memory_is_mappable(a, size)) {
+	if (!s2_memory_is_mappable(a, size)) {
 		return DENIED;
 	}
 	lock_take(&s2->lock);
 	status = map_plan(&job, &tables);
 	if (status == OK) {
-		status = s2_reserve_fill(s2, &reserve, tables) ? map_commit(&job, &reserve) : NOMEM;
+		status = s2_reserve_fill(s2, &job.reserve, tables) ? map_commit(&job) : NOMEM;
 	}
 	lock_drop(&s2->lock);
-	s2_reserve_drop(s2, &reserve);
+	s2_reserve_drop(s2, &job.reserve);
 	return status;
 }
 
 /* ---- Unmap --------------------------------------------------------------------------------- */
 
-/* The smallest level whose boundary `edge` lies on. */
-static bool edge_needs_split(struct s2 *s2, u64 edge, unsigned *level)
+/* A range's end that may lie inside a leaf. */
+struct edge {
+	u64 at;
+	unsigned from, to; /* the leaf's level, and the one to split down to; the same: no split */
+};
+
+static struct edge edge_at(struct s2 *s2, u64 at)
 {
+	const struct s2_format *f = s2->format;
+	struct edge edge = {.at = at};
 	struct s2_leaf leaf;
 
-	if (edge >> s2->ipa_bits) {
-		return false;
+	if (at >> s2->ipa_bits) {
+		return edge;
 	}
-	leaf = s2_query(s2, gpa(edge));
-	if (leaf.kind != S2_LEAF || is_aligned(edge, s2_span(s2->format, leaf.level))) {
-		return false;
+	leaf = s2_query(s2, gpa(at));
+	if (leaf.kind != S2_LEAF) {
+		return edge;
 	}
-	*level = leaf.level;
-	while (!is_aligned(edge, s2_span(s2->format, *level)) ||
-	       !s2_level_may_be_leaf(s2->format, *level)) {
-		(*level)--;
+	edge.from = edge.to = leaf.level;
+	while (!is_aligned(at, s2_span(f, edge.to)) || !s2_level_may_be_leaf(f, edge.to)) {
+		edge.to--;
 	}
-	return true;
+	return edge;
+}
+
+/* Tables for both edges; what the first splits on its way, the second need not. */
+static u64 edges_cost(const struct s2_format *f, const struct edge *first,
+		      const struct edge *second)
+{
+	u64 cost = first->from - first->to;
+
+	for (unsigned level = second->to + 1; level <= second->from; level++) {
+		bool is_shared = level > first->to && level <= first->from &&
+				 (first->at ^ second->at) < s2_span(f, level);
+
+		cost += is_shared ? 0 : 1;
+	}
+	return cost;
 }
 
 /* Makes both ends of the range lie between leaves; all or nothing. */
 static enum status split_edges(struct s2 *s2, u64 start, u64 end)
 {
-	unsigned start_level = 0, end_level = 0;
-	bool at_start = edge_needs_split(s2, start, &start_level);
-	bool at_end = edge_needs_split(s2, end, &end_level);
+	struct edge first = edge_at(s2, start), second = edge_at(s2, end);
 	struct s2_reserve reserve = {0};
-	u64 cost = 0;
 
-	if (at_start) {
-		cost += split_cost(s2, gpa(start), start_level);
-	}
-	if (at_end) {
-		cost += split_cost(s2, gpa(end), end_level);
-	}
-	if (!s2_reserve_fill(s2, &reserve, cost)) {
+	if (!s2_reserve_fill(s2, &reserve, edges_cost(s2->format, &first, &second))) {
 		return NOMEM;
 	}
-	if (at_start) {
-		split_to_level(s2, gpa(start), start_level, &reserve);
+	if (first.from > first.to) {
+		split_to_level(s2, gpa(start), first.to, &reserve);
 	}
-	if (at_end) {
-		split_to_level(s2, gpa(end), end_level, &reserve);
+	if (second.from > second.to) {
+		split_to_level(s2, gpa(end), second.to, &reserve);
 	}
 	s2_reserve_drop(s2, &reserve);
 	return OK;
@@ -434,14 +529,14 @@ static void retire_empty_tables(struct s2 *s2, u64 at, struct s2_batch *batch)
 	if (!s2_entry_is_table(f, c.entry, c.level) && c.level < s2->root_level) {
 		s2_cursor_up(&c);
 	}
-	while (s2_entry_is_table(f, c.entry, c.level) &&
-	       s2_table_retire_if_empty(&c, batch) && c.level < s2->root_level) {
+	while (s2_entry_is_table(f, c.entry, c.level) && s2_table_retire_if_empty(&c, batch) &&
+	       c.level < s2->root_level) {
 		s2_cursor_up(&c);
 	}
 }
 
-/* Does the entry lie within [start, end)? A leaf that sticks out was mapped after the edges were split:
- * it counts as mapped after this operation. */
+/* Does the entry lie within [start, end)? A leaf that sticks out was mapped after the edges were
+ * split: it counts as mapped after this operation. */
 static bool entry_is_within(const struct s2_cursor *c, u64 start, u64 end)
 {
 	u64 span = s2_span(c->format, c->level);
@@ -471,8 +566,8 @@ static u64 unmap_step(struct s2 *s2, u64 start, u64 at, u64 end, struct s2_batch
 			if (!s2_table_retire(&c, batch)) {
 				continue;
 			}
-		} else if (s2_entry_is_leaf(f, c.entry, c.level) && entry_is_within(&c, start, end) &&
-			   !s2_entry_set(&c, transit, batch)) {
+		} else if (s2_entry_is_leaf(f, c.entry, c.level) &&
+			   entry_is_within(&c, start, end) && !s2_entry_set(&c, transit, batch)) {
 			continue;
 		}
 		s2_cursor_side(&c);

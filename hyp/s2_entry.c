@@ -1,15 +1,15 @@
 /*
  * The one place that writes an entry which hardware or another CPU can see.
  *
- * Every write is a compare-and-swap against the value that the cursor read (I2), so an accessed or dirty
- * bit that hardware set meanwhile is never lost: the swap fails, and the caller looks again. With the
- * write go, inseparably, the number of entries in use in the table, the numbers of leaves, and the note
- * in the batch of what has to be invalidated.
+ * Every write is a compare-and-swap against the value that the cursor read (I2), so an accessed or
+ * dirty bit that hardware set meanwhile is never lost: the swap fails, and the caller looks again.
+ * With the write go, inseparably, the number of entries in use in the table, the numbers of leaves,
+ * and the note in the batch of what has to be invalidated.
  *
  * Legal changes of a live entry: to a not-present one; or to the same translation with other
- * permissions or flags. A leaf is never replaced by a table, nor a table by a leaf, without a not-present
- * entry and an invalidation in between: that is break-before-make (DDI 0487, D8.14.1), and one sequence
- * for every format (I6).
+ * permissions or flags. A leaf is never replaced by a table, nor a table by a leaf, without a
+ * not-present entry and an invalidation in between: that is break-before-make (DDI 0487, D8.14.1),
+ * and one sequence for every format (I6).
  */
 #include "hyp/s2_cursor.h"
 
@@ -26,10 +26,13 @@ static bool change_is_legal(const struct s2_format *f, u64 old, u64 new, unsigne
 
 static u64 *leaf_count(struct s2 *s2, unsigned level)
 {
-	return level == 0 ? &s2->stats.leaf_4k : level == 1 ? &s2->stats.leaf_2m : &s2->stats.leaf_1g;
+	return level == 0   ? &s2->stats.leaf_4k
+	       : level == 1 ? &s2->stats.leaf_2m
+			    : &s2->stats.leaf_1g;
 }
 
-/* Entries in use keep their table; a transit entry whose batch is open does not, see retire below. */
+/* Entries in use keep their table; a transit entry whose batch is open does not, see retire below.
+ */
 static void count_change(struct s2_cursor *c, u64 old, u64 new)
 {
 	const struct s2_format *f = c->format;
@@ -81,8 +84,9 @@ void s2_entry_count_filled(struct s2 *s2, u64 *table, unsigned level)
 }
 
 /*
- * Nobody comes to `table` from the root any more, but a walker that was on its way may stand in it: each
- * entry is swapped for POISON, which fails that walker's compare-and-swap and sends it back (I10).
+ * Nobody comes to `table` from the root any more, but a walker that was on its way may stand in it:
+ * each entry is swapped for POISON, which fails that walker's compare-and-swap and sends it back
+ * (I10).
  */
 static void poison_leaves(struct s2 *s2, u64 *table, gpa_t start, struct s2_batch *batch)
 {
@@ -120,9 +124,8 @@ static bool entry_is_droppable(struct s2 *s2, u64 entry, const struct s2_batch *
 {
 	const struct s2_format *f = s2->format;
 
-	return s2_entry_is_free(s2, entry) ||
-	       (s2_entry_kind(f, entry, 1) == S2_TRANSIT &&
-		s2_absent_payload(f, entry) == batch->generation);
+	return s2_entry_is_free(s2, entry) || (s2_entry_kind(f, entry, 1) == S2_TRANSIT &&
+					       s2_absent_payload(f, entry) == batch->generation);
 }
 
 /* Poisons all entries of an empty table, or none: true when all. */

@@ -1,20 +1,23 @@
 /*
- * What a stage-2 fault does to the table: put one leaf, or mark one accessed. No lock; any number of
- * CPUs at once, beside range operations. The loser of a race gives its table back and looks again.
+ * What a stage-2 fault does to the table: put one leaf, or mark one accessed. No lock; any number
+ * of CPUs at once, beside range operations. The loser of a race gives its table back and looks
+ * again.
  */
 #include "hyp/s2_cursor.h"
 
 #include "hyp/log.h"
 
-/* I4: a guest may be given its frames and devices, never Lamina's frames or tables. */
-static bool hpa_is_mappable(hpa_t a)
+/* I4: a guest may be given its frames and devices, never Lamina's frames or tables. Mostly the leaf
+ * is one block. */
+static bool leaf_is_mappable(const struct s2_format *f, hpa_t a, unsigned level)
 {
-	const struct frame *f = frame_at(a);
+	const struct frame *frame = frame_at(a);
 
-	if (f && f->type == FRAME_NONE) {
-		f = frame_of(a); /* inside a larger block */
+	if (likely(frame && frame->type == FRAME_GUEST &&
+		   frame->order >= s2_level_order(f, level))) {
+		return true;
 	}
-	return !f || f->type == FRAME_GUEST || f->type == FRAME_SHARED || f->type == FRAME_DEVICE;
+	return s2_memory_is_mappable(a, s2_span(f, level));
 }
 
 /* An empty table takes the place of an empty entry. False: no memory for it. */
@@ -31,7 +34,8 @@ static bool grow_down(struct s2_cursor *c)
 	return true;
 }
 
-/* Walks to `level`, making tables on the way. OK: the cursor stands on a free entry of that level. */
+/* Walks to `level`, making tables on the way. OK: the cursor stands on a free entry of that level.
+ */
 static enum status reach_free_entry(struct s2_cursor *c, unsigned level)
 {
 	for (;;) {
@@ -85,7 +89,7 @@ enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct
 	    !is_aligned(at.v | a.v, span) || at.v >> s2->ipa_bits || (a.v & ~f->address) != 0) {
 		return INVALID;
 	}
-	if (!hpa_is_mappable(a)) {
+	if (!leaf_is_mappable(f, a, level)) {
 		return DENIED;
 	}
 	outer = s2_walk_begin(s2);
@@ -97,14 +101,19 @@ enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct
 
 enum status s2_mark_accessed(struct s2 *s2, gpa_t at)
 {
-	u64 outer = s2_walk_begin(s2);
 	enum status status = NOENT;
 	struct s2_cursor c;
+	u64 outer;
 
+	if (at.v >> s2->ipa_bits) {
+		return NOENT;
+	}
+	outer = s2_walk_begin(s2);
 	s2_cursor_start(&c, s2, at);
 	s2_cursor_descend(&c, 0);
 	if (s2_entry_is_leaf(c.format, c.entry, c.level)) {
-		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1). */
+		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1).
+		 */
 		status = s2_entry_set(&c, c.entry | c.format->accessed, NULL) ? OK : AGAIN;
 	}
 	s2_walk_end(s2, outer);

@@ -10,9 +10,9 @@
 
 static struct {
 	struct lock lock;
-	u64 generation;	      /* identities of this one are good; in bits 63..16 */
-	u32 numbers;	      /* 2^bits */
-	u32 next;	      /* where the search for a free number goes on */
+	u64 generation; /* identities of this one are good; in bits 63..16 */
+	u32 numbers;	/* 2^bits */
+	u32 next;	/* where the search for a free number goes on */
 	u64 used[NUMBERS_MAX / 64];
 	u64 active[CPU_MAX];   /* identity loaded on each CPU; 0 = none, or taken by a rollover */
 	u64 reserved[CPU_MAX]; /* what was loaded at the last rollover */
@@ -106,7 +106,8 @@ static void renew(struct s2 *s2)
 	}
 	if (!find_free(&number)) {
 		roll_over();
-		check(find_free(&number)); /* fewer CPUs than numbers: checked at init by the caller */
+		check(find_free(
+			&number)); /* fewer CPUs than numbers: checked at init by the caller */
 	}
 	number_use(number);
 	idents.next = number + 1;

@@ -1,4 +1,5 @@
-/* Looking at a space without changing it: one address, a range's permissions, a picture of it all. */
+/* Looking at a space without changing it: one address, a range's permissions, a picture of it all.
+ */
 #include "hyp/s2_cursor.h"
 
 /* What the cursor's entry says to a caller. */
@@ -36,9 +37,14 @@ static struct s2_leaf leaf_at(const struct s2_cursor *c, gpa_t at)
 
 struct s2_leaf s2_query(struct s2 *s2, gpa_t at)
 {
-	u64 outer = s2_walk_begin(s2);
+	struct s2_leaf nothing = {.kind = S2_EMPTY, .level = s2->root_level};
 	struct s2_cursor c;
+	u64 outer;
 
+	if (unlikely(at.v >> s2->ipa_bits)) {
+		return nothing;
+	}
+	outer = s2_walk_begin(s2);
 	/* No waiting here for what is in transit: whoever closes it waits for this walk to end. */
 	s2_cursor_start(&c, s2, at);
 	s2_cursor_descend(&c, 0);
@@ -50,6 +56,9 @@ bool s2_validate(struct s2 *s2, gpa_t at, u64 size, u8 perm)
 {
 	u64 end = at.v + size;
 
+	if (end < at.v) {
+		return false;
+	}
 	while (at.v < end) {
 		struct s2_leaf leaf = s2_query(s2, at);
 
@@ -76,10 +85,10 @@ static bool region_continues(const struct s2_region *a, const struct s2_region *
 
 void s2_dump(struct s2 *s2, gpa_t at, u64 size, s2_region_fn fn, void *context)
 {
-	u64 end = min_u64(at.v + size, BIT(s2->ipa_bits));
+	u64 end = at.v + min_u64(size, BIT(s2->ipa_bits) - at.v);
 	struct s2_region run = {.size = 0};
 
-	while (at.v < end) {
+	while (at.v < end && !(at.v >> s2->ipa_bits)) {
 		struct s2_leaf leaf = s2_query(s2, at);
 		u64 span = s2_span(s2->format, leaf.level);
 		u64 next = min_u64(align_down(at.v, span) + span, end);

@@ -30,6 +30,12 @@ void s2_table_free(struct s2 *s2, u64 *table)
 	frame_put(ptr_hpa(table));
 }
 
+void s2_reserve_give(struct s2_reserve *reserve, u64 *table)
+{
+	table[0] = (u64)(uintptr_t)reserve->first;
+	reserve->first = table;
+}
+
 bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count)
 {
 	for (; count > 0; count--) {
@@ -39,8 +45,7 @@ bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count)
 			s2_reserve_drop(s2, reserve);
 			return false;
 		}
-		table[0] = (u64)(uintptr_t)reserve->first;
-		reserve->first = table;
+		s2_reserve_give(reserve, table);
 	}
 	return true;
 }

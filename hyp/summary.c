@@ -15,7 +15,7 @@
 
 #include "arch/cpu.h"
 
-#define TOP_REASONS 4
+#define TOP_REASONS 3 /* as many as a line of a terminal holds */
 
 static u32 refused;
 
@@ -113,12 +113,19 @@ static void print_guest(const struct vm *vm)
 	struct vm_counters c = summary_counters(vm);
 	u64 wall_ns = vm->end_ns > vm->start_ns ? vm->end_ns - vm->start_ns : 0;
 
-	console_print("d%-3u %-14.14s %-9s %8s %8s %9s %9s %11s %7lu/%-5lu %8s %8s\n", vm->number,
-		      vm->name, vm_state_name(vm->state), units_seconds(wall_ns).text,
+	console_print("d%-3u %-14.14s %-9s %8s %8s %9s %9s %11s\n", vm->number, vm->name,
+		      vm_state_name(vm->state), units_seconds(wall_ns).text,
 		      units_seconds(c.run_ns).text, units_grouped(summary_exits(vm).total).text,
-		      units_grouped(c.pgfault).text, units_size(c.memory_peak).text, c.pages_4k,
-		      c.pages_2m, units_count(c.irqs_injected).text,
-		      units_count(c.console_bytes).text);
+		      units_grouped(c.pgfault).text, units_size(c.memory_peak).text);
+}
+
+static void print_use(const struct vm *vm)
+{
+	struct vm_counters c = summary_counters(vm);
+
+	console_print("d%u got %s pages of 2 MiB, %s of 4 KiB, %s interrupts; wrote %s bytes\n",
+		      vm->number, units_grouped(c.pages_2m).text, units_grouped(c.pages_4k).text,
+		      units_count(c.irqs_injected).text, units_count(c.console_bytes).text);
 }
 
 static void print_exits(const struct vm *vm)
@@ -131,7 +138,7 @@ static void print_exits(const struct vm *vm)
 			u64 count = exits.by_reason[exits.order[i]];
 
 			console_print("%s %s %s (%u %%)", i > 0 ? "," : "",
-				      exit_reason_name(exits.order[i]), units_grouped(count).text,
+				      exit_reason_name(exits.order[i]), units_count(count).text,
 				      units_percent(count, exits.total));
 		}
 		console_print("\n");
@@ -165,13 +172,13 @@ static void print_leaks(void)
 
 void summary_print(enum run_status status)
 {
-	console_print("\n%-4s %-14s %-9s %8s %8s %9s %9s %11s %7s/%-5s %8s %8s\n", "ID", "Name",
-		      "State", "Time(s)", "vCPU(s)", "Exits", "Faults", "Peak", "4K", "2M", "IRQs",
-		      "Console");
+	console_print("\n%-4s %-14s %-9s %8s %8s %9s %9s %11s\n", "ID", "Name", "State", "Time(s)",
+		      "vCPU(s)", "Exits", "Faults", "Peak");
 	for (u32 i = 0; i < vm_count; i++) {
 		print_guest(vms[i]);
 	}
 	for (u32 i = 0; i < vm_count; i++) {
+		print_use(vms[i]);
 		print_exits(vms[i]);
 	}
 	if (summary_refused() > 0) {

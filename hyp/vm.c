@@ -258,33 +258,28 @@ void vm_all_off(struct vm *vm)
 
 /* ---- Pause --------------------------------------------------------------------------------- */
 
+/* The requests go out under the lock, so that they do not come behind a reset's or an end's. */
 void vm_pause(struct vm *vm)
 {
-	bool pauses;
-
 	lock_take(&vm->lock);
-	pauses = vm->state == VM_RUNNING;
-	if (pauses) {
+	if (vm->state == VM_RUNNING) {
 		store_release(&vm->state, VM_PAUSED);
+		for (u32 i = 0; i < vm->vcpu_count; i++) {
+			vcpu_request(vm->vcpus[i], VCPU_REQUEST_PAUSE);
+		}
 	}
 	lock_drop(&vm->lock);
-	for (u32 i = 0; pauses && i < vm->vcpu_count; i++) {
-		vcpu_request(vm->vcpus[i], VCPU_REQUEST_PAUSE);
-	}
 }
 
 void vm_unpause(struct vm *vm)
 {
-	bool resumes;
-
 	lock_take(&vm->lock);
-	resumes = vm->state == VM_PAUSED;
-	if (resumes) {
+	if (vm->state == VM_PAUSED) {
 		store_release(&vm->state, VM_RUNNING);
+		for (u32 i = 0; i < vm->vcpu_count; i++) {
+			atomic_and(&vm->vcpus[i]->requests, ~VCPU_REQUEST_PAUSE);
+			vcpu_request(vm->vcpus[i], VCPU_REQUEST_YIELD);
+		}
 	}
 	lock_drop(&vm->lock);
-	for (u32 i = 0; resumes && i < vm->vcpu_count; i++) {
-		atomic_and(&vm->vcpus[i]->requests, ~VCPU_REQUEST_PAUSE);
-		vcpu_request(vm->vcpus[i], VCPU_REQUEST_YIELD);
-	}
 }

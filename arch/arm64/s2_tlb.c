@@ -1,8 +1,8 @@
 /*
  * Invalidation of stage-2 translations, and which format this machine has.
  *
- * TLBI ...IS reaches every CPU. An invalidation by IPA acts on the VMID in VTTBR_EL2, so it is set for
- * the time; it forgets stage-2 translations only, and what stage 1 made of them goes with
+ * TLBI ...IS reaches every CPU. An invalidation by IPA acts on the VMID in VTTBR_EL2, so it is set
+ * for the time; it forgets stage-2 translations only, and what stage 1 made of them goes with
  * VMALLE1IS, once a batch (DDI 0487, D8.13.5).
  */
 #include <arch/s2.h>
@@ -31,8 +31,7 @@ void s2_machine_init(void)
 	u64 mmfr2 = read_sysreg(SYS_ID_AA64MMFR2_EL1), isar0 = read_sysreg(id_aa64isar0_el1);
 	unsigned range = min_u64(field_get(mmfr0, ID_AA64MMFR0_PARANGE), ARRAY_COUNT(pa_bits) - 1);
 
-	machine.format =
-		field_get(mmfr2, ID_AA64MMFR2_FWB) ? &s2_armv8_4k_fwb : &s2_armv8_4k;
+	machine.format = field_get(mmfr2, ID_AA64MMFR2_FWB) ? &s2_armv8_4k_fwb : &s2_armv8_4k;
 	machine.features.pa_range = range;
 	machine.features.hardware_access = field_get(mmfr1, ID_AA64MMFR1_HAFDBS) >= 1;
 	machine.features.vmid16 = field_get(mmfr1, ID_AA64MMFR1_VMIDBITS) == 2;

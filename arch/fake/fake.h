@@ -1,6 +1,6 @@
 /*
- * A machine on the host, for tests: threads play CPUs, the TLB remembers everything until it is told
- * to forget, memory is an arena, allocation fails on demand, the UART is a buffer.
+ * A machine on the host, for tests: threads play CPUs, the TLB remembers everything until it is
+ * told to forget, memory is an arena, allocation fails on demand, the UART is a buffer.
  */
 #ifndef FAKE_H
 #define FAKE_H
@@ -19,7 +19,8 @@ bool fake_cpu_take_kick(u32 id);
 
 /* ---- Memory -------------------------------------------------------------------------------- */
 
-/* A new machine with `bytes` of RAM (a multiple of 4 KiB), all of it free. The old one's is gone. */
+/* A new machine with `bytes` of RAM (a multiple of 4 KiB), all of it free. The old one's is gone.
+ */
 void fake_memory(u64 bytes);
 
 /* Takes frames of 4 KiB for good until `left` are free; fake_memory() gives them back. */
@@ -32,13 +33,13 @@ enum fake_access { FAKE_OK, FAKE_FAULT };
 
 /*
  * An access as the MMU would do it: by a remembered translation if there is one, else by a walk,
- * which is then remembered. Two kinds are remembered, as hardware does: of stage 2 alone, and of both
- * stages combined; an invalidation by range forgets the first, the tail also the second.
+ * which is then remembered. Two kinds are remembered, as hardware does: of stage 2 alone, and of
+ * both stages combined; an invalidation by range forgets the first, the tail also the second.
  */
 enum fake_access fake_access(struct s2 *s2, gpa_t at, u8 perm, hpa_t *result);
 
-/* A guest's load or store of 8 bytes. Translation and access are one step, as an invalidation sees it:
- * hardware's answer to one waits for the accesses that used what it forgets. */
+/* A guest's load or store of 8 bytes. Translation and access are one step, as an invalidation sees
+ * it: hardware's answer to one waits for the accesses that used what it forgets. */
 enum fake_access fake_load(struct s2 *s2, gpa_t at, u64 *value);
 enum fake_access fake_store(struct s2 *s2, gpa_t at, u64 value);
 
@@ -47,8 +48,8 @@ bool fake_tlb_holds(const struct s2 *s2, gpa_t at);
 void fake_tlb_clear(void);
 
 /*
- * Who else is told of each arch_s2_flush_*(), with what it was called with: a test's own model of a TLB.
- * A member may be NULL.
+ * Who else is told of each arch_s2_flush_*(), with what it was called with: a test's own model of a
+ * TLB. A member may be NULL.
  */
 struct fake_flush_hook {
 	void *context;
@@ -72,7 +73,8 @@ extern bool fake_random_is_weak;
 
 /* ---- The end ------------------------------------------------------------------------------- */
 
-/* Called by arch_machine_end() instead of ending the test; must not return (throw, longjmp, exit). */
+/* Called by arch_machine_end() instead of ending the test; must not return (throw, longjmp, exit).
+ */
 extern void (*fake_machine_end)(int status);
 
 #endif

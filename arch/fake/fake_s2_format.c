@@ -1,7 +1,7 @@
 /*
- * The fake machine's table format, odd on purpose: table and leaf are told apart by bit 62, permissions
- * lie at the top, present is bit 1, empty is not zero, and small and large leaves differ. A core that knows
- * some real format's bits by heart fails on it.
+ * The fake machine's table format, odd on purpose: table and leaf are told apart by bit 62,
+ * permissions lie at the top, present is bit 1, empty is not zero, and small and large leaves
+ * differ. A core that knows some real format's bits by heart fails on it.
  */
 #include "fake.h"
 
@@ -38,7 +38,9 @@ static struct s2_attr decode(u64 entry)
 	struct s2_attr attr = {
 		.perm = (entry & READ ? S2_READ : 0) | (entry & WRITE ? S2_WRITE : 0) |
 			(entry & EXEC ? S2_EXEC : 0),
-		.memory = entry & DEVICE ? S2_DEVICE : uncached ? S2_UNCACHED : S2_NORMAL,
+		.memory = entry & DEVICE ? S2_DEVICE
+			  : uncached	 ? S2_UNCACHED
+					 : S2_NORMAL,
 	};
 
 	return attr;

@@ -1,6 +1,6 @@
 /*
- * The TLB of a fake CPU: an open hash of every page it ever translated, per space. It forgets when told,
- * never by itself; a full table is a test that is too large, and says so.
+ * The TLB of a fake CPU: an open hash of every page it ever translated, per space. It forgets when
+ * told, never by itself; a full table is a test that is too large, and says so.
  */
 #include "fake.h"
 
@@ -67,8 +67,8 @@ static struct remembered *translate(struct tlb *tlb, struct s2 *s2, gpa_t at, u8
 		if (!r->s2) {
 			tlb->used[tlb->used_count++] = (u32)(r - tlb->slots);
 		}
-		*r = (struct remembered){s2, page, leaf.hpa.v >> PAGE_SHIFT, leaf.attr.perm, true,
-					 true};
+		*r = (struct remembered){s2,   page, leaf.hpa.v >> PAGE_SHIFT, leaf.attr.perm,
+					 true, true};
 	}
 	return r;
 }

@@ -2,8 +2,8 @@
  * s2: guest-physical to host-physical tables (second-level address translation).
  *
  * One manager for every format; a format is data (struct s2_format) and two functions for what data
- * cannot say. Levels count from the leaf: level 0 maps 4 KiB (on 4 KiB formats), level 1 maps 2 MiB,
- * level 2 maps 1 GiB. Arm's manual counts the other way round.
+ * cannot say. Levels count from the leaf: level 0 maps 4 KiB (on 4 KiB formats), level 1 maps 2
+ * MiB, level 2 maps 1 GiB. Arm's manual counts the other way round.
  *
  *     root (1..16 tables side by side)      level 3 or 2
  *       |- entry -> table                   level 2      a leaf here maps 1 GiB
@@ -18,9 +18,9 @@
  * invalidates, waits until no CPU can use the old translations or walk the unlinked tables, and
  * only then gives frames and tables back (I1). The picture is at the head of hyp/s2_epoch.c.
  *
- * Errors mean: NOMEM no frame for a table, nothing was changed; EXISTS something is mapped in the range;
- * NOENT nothing is mapped there; INVALID misaligned, empty, or outside the space; DENIED the frames
- * are no guest's to have (I4); AGAIN another CPU changed the place meanwhile, look again.
+ * Errors mean: NOMEM no frame for a table, nothing was changed; EXISTS something is mapped in the
+ * range; NOENT nothing is mapped there; INVALID misaligned, empty, or outside the space; DENIED the
+ * frames are no guest's to have (I4); AGAIN another CPU changed the place meanwhile, look again.
  */
 #ifndef HYP_S2_H
 #define HYP_S2_H
@@ -64,12 +64,12 @@ struct s2_format {
 	u64 page;	    /* a leaf of level 0: these bits besides attributes and address */
 	u64 large;	    /* a leaf above level 0: likewise */
 	u64 large_mask, large_value;
-	u64 address;	    /* the bits of an entry that hold a host-physical address */
-	u64 accessed;	    /* leaf was used since cleared; set by hardware or by us; 0 = none */
-	u64 write;	    /* without this bit a leaf is not writable */
-	u64 empty;	    /* the entry of which nothing is known */
-	u64 absent;	    /* bits that typed not-present entries need (suppress #VE); no `present` */
-	u64 absent_invert;  /* payload bits stored inverted, so that they name no memory (L1TF) */
+	u64 address;  /* the bits of an entry that hold a host-physical address */
+	u64 accessed; /* leaf was used since cleared; set by hardware or by us; 0 = none */
+	u64 write;    /* without this bit a leaf is not writable */
+	u64 empty;    /* the entry of which nothing is known */
+	u64 absent;   /* bits that typed not-present entries need (suppress #VE); no `present` */
+	u64 absent_invert; /* payload bits stored inverted, so that they name no memory (L1TF) */
 	u64 (*encode)(struct s2_attr attr, bool leaf_is_large);
 	struct s2_attr (*decode)(u64 entry);
 };
@@ -87,8 +87,9 @@ enum s2_kind { S2_EMPTY, S2_LEAF, S2_TABLE, S2_TRANSIT, S2_BROKEN, S2_POISON, S2
 
 /* What one guest-physical address translates to. */
 struct s2_leaf {
-	enum s2_kind kind; /* never TABLE; TRANSIT also for what is BROKEN or POISON: look again later */
-	u8 level;	   /* of the entry */
+	enum s2_kind
+		kind; /* never TABLE; TRANSIT also for what is BROKEN or POISON: look again later */
+	u8 level;     /* of the entry */
 	bool accessed;
 	struct s2_attr attr; /* LEAF */
 	hpa_t hpa;	     /* LEAF: of the byte that was asked for */
@@ -96,11 +97,11 @@ struct s2_leaf {
 };
 
 #define S2_STATS(X)                                                                                \
-	X(leaf_4k)	  /* entries mapped now */                                                 \
+	X(leaf_4k) /* entries mapped now */                                                        \
 	X(leaf_2m)                                                                                 \
 	X(leaf_1g)                                                                                 \
-	X(tables)	  /* table pages in use, root included */                                  \
-	X(map_races)	  /* a fault found that another CPU had been faster */                     \
+	X(tables)    /* table pages in use, root included */                                       \
+	X(map_races) /* a fault found that another CPU had been faster */                          \
 	X(splits)                                                                                  \
 	X(batches)	  /* closed, with something in them */                                     \
 	X(flush_ranges)	  /* invalidations by range */                                             \
@@ -126,9 +127,9 @@ struct s2_cpu {
 struct s2 {
 	/* Constant after s2_init. */
 	const struct s2_format *format;
-	u8 ipa_bits;   /* guest-physical addresses are [0, 2^ipa_bits) */
+	u8 ipa_bits; /* guest-physical addresses are [0, 2^ipa_bits) */
 	u8 root_level;
-	u16 owner;     /* of its frames */
+	u16 owner; /* of its frames */
 	u64 *root;
 
 	u64 ident; /* VMID, VPID, ASID with its generation; see hyp/s2_ident.h */
@@ -145,19 +146,19 @@ struct s2 {
 struct s2_region {
 	gpa_t gpa;
 	u64 size;
-	u8 level;      /* of the entries it is made of */
+	u8 level; /* of the entries it is made of */
 	enum s2_kind kind;
 	struct s2_attr attr;
 	bool accessed;
-	hpa_t hpa;     /* LEAF */
+	hpa_t hpa; /* LEAF */
 };
 typedef void (*s2_region_fn)(void *context, const struct s2_region *region);
 
 /* ---- Life ---------------------------------------------------------------------------------- */
 
 /*
- * An empty space of 2^ipa_bits bytes. ipa_bits as the format allows (Arm 4 KiB: 32..48); the root gets
- * as few levels as root_tables_max permits. INVALID, NOMEM.
+ * An empty space of 2^ipa_bits bytes. ipa_bits as the format allows (Arm 4 KiB: 25..48); the root
+ * gets as few levels as root_tables_max permits. INVALID, NOMEM.
  */
 enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_bits, u16 owner);
 
@@ -167,6 +168,7 @@ void s2_destroy(struct s2 *s2);
 /* ---- Batch: gather, flush, then free ------------------------------------------------------- */
 
 #define S2_BATCH_RANGES 8
+#define S2_BATCH_SHARED 16
 
 /*
  * On the caller's stack. Holds ranges to invalidate (one more than fits means everything), leaf
@@ -182,9 +184,11 @@ struct s2_batch {
 		u64 start, end;
 		u8 level; /* of all entries in it, or S2_LEVELS_MAX when mixed */
 	} ranges[S2_BATCH_RANGES];
-	u64 frames;  /* list of leaf blocks, by struct frame.link; 0 = none */
-	u64 tables;  /* list of unlinked table pages */
-	u64 entries; /* live entries that were changed */
+	u64 frames; /* list of leaf blocks held by nobody else, by struct frame.link; 0 = none */
+	u32 shared_count;
+	u64 shared[S2_BATCH_SHARED]; /* leaf blocks that have other holders */
+	u64 tables;		     /* list of unlinked table pages */
+	u64 entries;		     /* live entries that were changed */
 };
 
 void s2_batch_open(struct s2_batch *batch, struct s2 *s2);
@@ -196,40 +200,46 @@ void s2_batch_close(struct s2_batch *batch);
 enum s2_if_mapped { S2_ERROR, S2_SKIP };
 
 /*
- * Maps contiguous memory with the largest leaves that alignment and format allow. Takes over one
- * reference of each frame block it maps (frames outside the frame table are nobody's to count). All or
- * nothing: NOMEM, EXISTS (with S2_ERROR), DENIED, INVALID leave the space as it was.
+ * Maps contiguous memory with the largest leaves that alignment, format and the tables that are
+ * there already allow. Takes over one reference of each frame block it maps (frames outside the
+ * frame table are nobody's to count); a block larger than its leaves is split into blocks of their
+ * size, and has one reference then. S2_SKIP leaves out exactly what is mapped. All or nothing:
+ * NOMEM, EXISTS (with S2_ERROR), AGAIN (an epoch over the range is open), DENIED, INVALID leave
+ * every translation and every frame as it was.
  */
 enum status s2_map(struct s2 *s2, gpa_t gpa, hpa_t hpa, u64 size, struct s2_attr attr,
 		   enum s2_if_mapped if_mapped);
 
 /*
- * Unmaps whatever is mapped in the range; empty parts are no error. Blocks that stick out are split, with
- * their other parts kept. NOMEM (a split had no table) leaves the space as it was. Frames go to the
- * batch; tables that became empty too.
+ * Unmaps whatever is mapped in the range; empty parts are no error. Blocks that stick out are
+ * split, with their other parts kept. NOMEM (a split had no table) leaves the space as it was.
+ * Frames go to the batch; tables that became empty too.
  */
 enum status s2_unmap(struct s2 *s2, gpa_t gpa, u64 size, struct s2_batch *batch);
 
-/* Replaces the leaf that contains `gpa` by leaves of `level`, every translation kept. NOENT, NOMEM. */
+/* Replaces the leaf that contains `gpa` by leaves of `level`, every translation kept. NOENT, NOMEM.
+ */
 enum status s2_split(struct s2 *s2, gpa_t gpa, unsigned level, struct s2_batch *batch);
 
 /* ---- Faults: no lock, any CPU, any time ---------------------------------------------------- */
 
 /*
- * Maps one leaf of `level` at `gpa` (aligned to it). EXISTS: another CPU mapped something there, or a
- * table is where a large leaf should go. AGAIN: an epoch over this place is still open. Takes over one
- * reference of `hpa` when OK.
+ * Maps one leaf of `level` at `gpa` (aligned to it). EXISTS: another CPU mapped something there, or
+ * a table is where a large leaf should go. AGAIN: an epoch over this place is still open. Takes
+ * over one reference of `hpa` when OK.
  */
 enum status s2_map_leaf(struct s2 *s2, gpa_t gpa, unsigned level, hpa_t hpa, struct s2_attr attr);
 
 /* Sets the accessed flag of the leaf at `gpa`, for CPUs that fault on it. NOENT, AGAIN. */
 enum status s2_mark_accessed(struct s2 *s2, gpa_t gpa);
 
+/* Outside the space there is nothing. */
 struct s2_leaf s2_query(struct s2 *s2, gpa_t gpa);
 
 /*
- * Is [gpa, gpa + size) all mapped with at least these permissions? Waits for what is in transit, so not to
- * be called while a walk or a batch of the caller's is open.
+ * Is [gpa, gpa + size) all mapped with at least these permissions? No, when it leaves the space.
+ * Waits for what is in transit, so not to be called while a walk or a batch of the caller's is
+ * open.
  */
 bool s2_validate(struct s2 *s2, gpa_t gpa, u64 size, u8 perm);
 

@@ -18,7 +18,7 @@ struct s2_cursor {
 	gpa_t gpa; /* first address of the entry, once moved; the address asked for, at start */
 	unsigned level;
 	u64 *slot;
-	u64 entry; /* *slot as it was read; every change is against this value */
+	u64 entry;		   /* *slot as it was read; every change is against this value */
 	u64 *table[S2_LEVELS_MAX]; /* the way down: the table that holds the slot, by level */
 };
 
@@ -204,8 +204,8 @@ static inline void s2_cursor_side(struct s2_cursor *c)
 }
 
 /*
- * Goes down as far as tables lead, not below `level`. The same steps as s2_cursor_down(), with the format's
- * masks in registers: every fault walks here.
+ * Goes down as far as tables lead, not below `level`. The same steps as s2_cursor_down(), with the
+ * format's masks in registers: every fault walks here.
  */
 static inline void s2_cursor_descend(struct s2_cursor *c, unsigned level)
 {
@@ -233,15 +233,15 @@ static inline void s2_cursor_descend(struct s2_cursor *c, unsigned level)
 /* ---- Shared by the files of s2 ------------------------------------------------------------- */
 
 /*
- * s2_entry.c: the one write to a live table (I2). Puts `entry` where the cursor stands if it still holds
- * what the cursor read; keeps the counts; notes in `batch` what dies. False: somebody was faster; the
- * cursor has read the slot again. `batch` may be NULL when nothing dies.
+ * s2_entry.c: the one write to a live table (I2). Puts `entry` where the cursor stands if it still
+ * holds what the cursor read; keeps the counts; notes in `batch` what dies. False: somebody was
+ * faster; the cursor has read the slot again. `batch` may be NULL when nothing dies.
  */
 bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch);
 
 /*
- * Unlinks the table of level 0 that the cursor's entry points to; its leaves die. False: lost a race,
- * look again.
+ * Unlinks the table of level 0 that the cursor's entry points to; its leaves die. False: lost a
+ * race, look again.
  */
 bool s2_table_retire(struct s2_cursor *c, struct s2_batch *batch);
 
@@ -261,19 +261,29 @@ struct s2_reserve {
 };
 bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count);
 u64 *s2_reserve_take(struct s2 *s2, struct s2_reserve *reserve);
+void s2_reserve_give(struct s2_reserve *reserve, u64 *table);
 void s2_reserve_drop(struct s2 *s2, struct s2_reserve *reserve);
 
 /*
- * s2_batch.c. A leaf of `level` at `at` is gone, its frames go back at the close. A range has to be
- * invalidated, made of leaves of `level` (S2_LEVELS_MAX: of any, and tables above). A table is unlinked.
+ * s2_batch.c. A leaf of `level` at `at` is gone, its frames go back at the close, or before it when
+ * the box for shared ones is full: then this invalidates and waits for walks. A range has to be
+ * invalidated, made of leaves of `level` (S2_LEVELS_MAX: of any, and tables above). A table is
+ * unlinked.
  */
 void s2_batch_note_leaf(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry);
 void s2_batch_note_range(struct s2_batch *batch, gpa_t at, u64 size, unsigned level);
 void s2_batch_note_table(struct s2_batch *batch, u64 *table);
 
+/* Invalidates what was noted so far. Walks are not waited for, and nothing is given back. */
+void s2_batch_flush(struct s2_batch *batch);
+
+/* s2.c. I4: all of it is memory that a guest may have. */
+bool s2_memory_is_mappable(hpa_t first, u64 size);
+
 /*
- * s2_epoch.c. A software walk that takes no lock stands between these two: what it finds (tables, and
- * frames behind leaves) is not freed in between. May be nested; pass what begin returned to end.
+ * s2_epoch.c. A software walk that takes no lock stands between these two: what it finds (tables,
+ * and frames behind leaves) is not freed in between. May be nested; pass what begin returned to
+ * end.
  */
 u64 s2_walk_begin(struct s2 *s2);
 void s2_walk_end(struct s2 *s2, u64 outer);

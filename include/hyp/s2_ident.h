@@ -1,16 +1,17 @@
 /*
  * Identities of spaces in the TLB: VMID, VPID, ASID.
  *
- * One allocator for all. An identity is (generation << 16 | number); it is good while its generation is
- * the allocator's. Running out starts a new generation: all numbers are free again, save those
- * that some CPU has loaded now, which keep theirs, and every TLB forgets everything once.
+ * One allocator for all. An identity is (generation << 16 | number); it is good while its
+ * generation is the allocator's. Running out starts a new generation: all numbers are free again,
+ * save those that some CPU has loaded now, which keep theirs, and every TLB forgets everything
+ * once.
  */
 #ifndef HYP_S2_IDENT_H
 #define HYP_S2_IDENT_H
 
 #include "hyp/s2.h"
 
-#define S2_IDENT_NUMBER(ident) ((ident) & 0xffff)
+#define S2_IDENT_NUMBER(ident) ((ident)&0xffff)
 
 /* `bits` of number (1..16), number 0 is never given out. Once, before any space is loaded. */
 void s2_ident_init(unsigned bits);

@@ -160,7 +160,7 @@ const u64 *HostMemory::words(u64 address, u64 count)
 	return is_there(address, count) ? reinterpret_cast<const u64 *>(address) : nullptr;
 }
 
-bool Seen::has(u64 address, u64 descriptor) const
+bool Seen::has(u64 address, u64 descriptor, u64 ipa) const
 {
 	auto after = tables_.upper_bound(address);
 
@@ -171,7 +171,7 @@ bool Seen::has(u64 address, u64 descriptor) const
 	u64 index = (address - start) / 8;
 
 	return table.pass == pass_ && index < table.words.size() &&
-	       table.words[index] == descriptor;
+	       table.words[index] == descriptor && table.ipa + (index << table.shift) == ipa;
 }
 
 unsigned Walk::dfsc() const
@@ -529,33 +529,41 @@ Walk Walker::translate(const Registers &registers, u64 ipa, Access access)
 	}
 }
 
-/* What `table` said last time; nothing, when it is new or has moved. A last table that says the same again
- * is done with. */
-u64 *Walker::recall(Seen &seen, u64 table, u64 entries, u64 ipa, int level, bool *unchanged)
+/* What `table` said last time: nothing, when it is new, was out of reach meanwhile, or has moved.
+ */
+Seen::Table *Walker::recall(Seen &seen, u64 table, u64 entries, u64 ipa, unsigned shift)
 {
 	Seen::Table &t = seen.tables_[table];
-	const u64 *now = memory_.words(table, entries);
 
-	/* What lay here before under another address, or was out of reach meanwhile, is new. */
-	if (t.words.size() != entries || t.ipa != ipa || t.level != level ||
+	if (t.words.size() != entries || t.ipa != ipa || t.shift != shift ||
 	    t.pass + 1 < seen.pass_) {
 		t.words.assign(entries, 0);
 	}
 	t.ipa = ipa;
-	t.level = level;
+	t.shift = shift;
 	t.pass = seen.pass_;
-	*unchanged = level == 3 && now && std::memcmp(now, t.words.data(), entries * 8) == 0;
-	return t.words.data();
+	return &t;
 }
 
 void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, const Walk &above,
 		   const std::function<void(const Walk &, bool)> &fn, Seen *seen)
 {
-	bool unchanged = false;
-	u64 *before = seen ? recall(*seen, table, entries, ipa, level, &unchanged) : nullptr;
+	Seen::Table *t = seen ? recall(*seen, table, entries, ipa, c.shift(level)) : nullptr;
+	u64 *before = t ? t->words.data() : nullptr;
 	const u64 *now = memory_.words(table, entries);
 
-	for (u64 index = 0; index < entries && !unchanged; index++) {
+	if (t && now && std::memcmp(now, before, entries * 8) == 0) {
+		/* It says the same as before: what is new can be in tables below alone. */
+		for (const auto &[index, way] : t->children) {
+			visit(c, way.steps.back().next, bit(c.stride),
+			      ipa + (index << c.shift(level)), level + 1, way, fn, seen);
+		}
+		return;
+	}
+	if (t) {
+		t->children.clear();
+	}
+	for (u64 index = 0; index < entries; index++) {
 		u64 at = ipa + (index << c.shift(level)), d;
 		bool is_read = true;
 
@@ -570,7 +578,8 @@ void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, 
 			before[index] = d;
 		}
 		/* Most entries: invalid, about which there is nothing to say, or known leaves. */
-		if (is_read && (!(d & VALID) || (!is_new && (level == 3 || !(d & TABLE_OR_PAGE))))) {
+		if (is_read &&
+		    (!(d & VALID) || (!is_new && (level == 3 || !(d & TABLE_OR_PAGE))))) {
 			continue;
 		}
 		Walk w = above;
@@ -584,6 +593,9 @@ void Walker::visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, 
 				fn(w, true);
 			}
 			w.complaints.clear();
+			if (t) {
+				t->children.emplace_back(index, w);
+			}
 			visit(c, w.steps.back().next, bit(c.stride), at, level + 1, w, fn, seen);
 		} else if (w.fault != FaultKind::Translation || !w.complaints.empty()) {
 			fn(w, false);

@@ -35,7 +35,8 @@ class Memory
 	virtual bool read(u64 address, u64 *value) = 0;
 	/* True when the word was `expected` and is `desired` now; *value is what was found. */
 	virtual bool compare_and_swap(u64 address, u64 expected, u64 desired, u64 *value) = 0;
-	/* All of [address, address + 8 * count) at once, where it lies in one piece; else nullptr. */
+	/* All of [address, address + 8 * count) at once, where it lies in one piece; else nullptr.
+	 */
 	virtual const u64 *words(u64 address, u64 count)
 	{
 		(void)address, (void)count;
@@ -105,7 +106,15 @@ struct Config {
 
 enum class FaultKind { None, AddressSize, Translation, AccessFlag, Permission, ExternalAbort };
 
-enum class MemoryType { Device, NonCacheable, WriteThrough, WriteBack, FromStage1, Reserved };
+enum class MemoryType {
+	Device,
+	NonCacheable,
+	WriteThrough,
+	WriteBack,
+	FromStage1,
+	Reserved,
+	WriteProtect /* x86 alone */
+};
 
 struct Rights {
 	bool read = false, write = false;
@@ -166,15 +175,17 @@ struct Walk {
 class Seen
 {
       public:
-	/* Was this descriptor, with this value, among what could be reached then? */
-	bool has(u64 address, u64 descriptor) const;
+	/* Was this descriptor, with this value, among what could be reached then, for `ipa`? */
+	bool has(u64 address, u64 descriptor, u64 ipa) const;
 
       private:
 	friend class Walker;
 	struct Table {
 		u64 ipa = 0, pass = 0;
-		int level = 0;
+		unsigned shift = 0; /* an entry spans 2^shift bytes */
 		std::vector<u64> words;
+		std::vector<std::pair<u64, Walk>>
+			children; /* by index: the way to the table there */
 	};
 
 	u64 pass_ = 0;
@@ -228,7 +239,7 @@ class Walker
 	void check_contiguous(const Config &c, u64 table, u64 index, int level, Walk &w);
 	void visit(const Config &c, u64 table, u64 entries, u64 ipa, int level, const Walk &above,
 		   const std::function<void(const Walk &, bool)> &fn, Seen *seen);
-	u64 *recall(Seen &seen, u64 table, u64 entries, u64 ipa, int level, bool *unchanged);
+	Seen::Table *recall(Seen &seen, u64 table, u64 entries, u64 ipa, unsigned shift);
 
 	Features features_;
 	Memory &memory_;

@@ -127,22 +127,28 @@ void ModelTlb::complain_if_conflict(const TlbEntry &old, const TlbEntry &entry)
 	}
 }
 
-/* Against every entry that overlaps, of each size that there is. */
-void ModelTlb::check_against(const Space &space, const TlbEntry &entry)
+/* Every entry that overlaps [start, end), of each size that there is. */
+template <typename Any, typename Fn>
+void ModelTlb::each_overlap(Any &space, u64 start, u64 end, Fn fn)
 {
 	for (auto any = space.begin(); any != space.end();) {
 		unsigned shift = any->first.first;
-		auto it = space.lower_bound({shift, entry.ipa >> shift << shift});
+		auto it = space.lower_bound({shift, start >> shift << shift});
 
-		for (; it != space.end() && it->first.first == shift &&
-		       it->first.second < entry.ipa + entry.size;
+		for (; it != space.end() && it->first.first == shift && it->first.second < end;
 		     ++it) {
-			for (const TlbEntry &old : it->second) {
-				complain_if_conflict(old, entry);
+			for (auto &entry : it->second) {
+				fn(entry);
 			}
 		}
 		any = space.lower_bound({shift + 1, 0});
 	}
+}
+
+void ModelTlb::check_against(const Space &space, const TlbEntry &entry)
+{
+	each_overlap(space, entry.ipa, entry.ipa + entry.size,
+		     [&](const TlbEntry &old) { complain_if_conflict(old, entry); });
 }
 
 void ModelTlb::insert(Space &space, const TlbEntry &entry)
@@ -179,10 +185,17 @@ void ModelTlb::remember_leaf(unsigned cpu, u64 vmid, const Walk &walk)
 	bool legal = walk.ok() || walk.fault == FaultKind::Permission;
 
 	if (legal && walk.size != 0 && walk.accessed) {
-		TlbEntry leaf = {TlbEntry::Stage2, walk.level,	    walk.ipa_start,
-				 walk.size,	   walk.pa_start,   walk.memory,
-				 walk.rights,	   walk.contiguous, false,
-				 walk.descriptor_address, walk.descriptor};
+		TlbEntry leaf = {TlbEntry::Stage2,
+				 walk.level,
+				 walk.ipa_start,
+				 walk.size,
+				 walk.pa_start,
+				 walk.memory,
+				 walk.rights,
+				 walk.contiguous,
+				 false,
+				 walk.descriptor_address,
+				 walk.descriptor};
 
 		insert(pes_[cpu][vmid], leaf);
 		leaf.kind = TlbEntry::Combined;
@@ -225,10 +238,10 @@ void ModelTlb::prefetch_all()
 }
 
 /*
- * What could have been fetched until now, was; and what the tables still say is fetched again at once, so
- * only what they do not say any more goes.
+ * What could have been fetched until now, was; and what the tables still say is fetched again at
+ * once, so only what they do not say any more goes.
  */
-void ModelTlb::invalidate(int cpu, u64 vmid, bool every_vmid, const Doom &doom)
+void ModelTlb::invalidate(int cpu, u64 vmid, bool every_vmid, u64 start, u64 end, const Doom &doom)
 {
 	prefetch_all();
 	for (unsigned pe = 0; pe < pes_.size(); pe++) {
@@ -237,18 +250,18 @@ void ModelTlb::invalidate(int cpu, u64 vmid, bool every_vmid, const Doom &doom)
 		}
 		for (auto &[id, space] : pes_[pe]) {
 			auto fetched = fetched_.find(id);
+			const Seen *seen = fetched == fetched_.end() ? nullptr : &fetched->second;
 
-			for (auto &[place, entries] : space) {
-				for (TlbEntry &e : entries) {
-					bool again = fetched != fetched_.end() &&
-						     fetched->second.has(e.descriptor_address,
-									 e.descriptor);
-
-					if (!again && (every_vmid || id == vmid) && doom(e)) {
-						e.doomed = any_doomed_ = true;
-					}
-				}
+			if (!every_vmid && id != vmid) {
+				continue;
 			}
+			each_overlap(space, start, end, [&](TlbEntry &e) {
+				if (!e.doomed && doom(e) &&
+				    !(seen &&
+				      seen->has(e.descriptor_address, e.descriptor, e.ipa))) {
+					e.doomed = any_doomed_ = true;
+				}
+			});
 		}
 	}
 }
@@ -264,9 +277,8 @@ void ModelTlb::ipas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
 	if (granule == 0 || (hint == 0 && !walker_.features().lpa2)) {
 		hint = ANY_LEVEL;
 	}
-	invalidate(cpu, vmid, false, [=](const TlbEntry &e) {
-		return ipa >= e.ipa && ipa < e.ipa + e.size && reaches(e, hint, last_level);
-	});
+	invalidate(cpu, vmid, false, ipa, ipa + 1,
+		   [=](const TlbEntry &e) { return reaches(e, hint, last_level); });
 }
 
 /* Xt: BaseADDR in [36:0], TTL in [38:37], NUM in [43:39], SCALE in [45:44], TG in [47:46]. */
@@ -296,25 +308,24 @@ void ModelTlb::ripas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
 		      " is not aligned to its level hint: UNPREDICTABLE");
 		return;
 	}
-	invalidate(cpu, vmid, false, [=](const TlbEntry &e) {
-		return e.ipa < end && e.ipa + e.size > start && reaches(e, hint, last_level);
-	});
+	invalidate(cpu, vmid, false, start, end,
+		   [=](const TlbEntry &e) { return reaches(e, hint, last_level); });
 }
 
 void ModelTlb::vmalle1(u64 vmid, int cpu)
 {
-	invalidate(cpu, vmid, false,
+	invalidate(cpu, vmid, false, 0, ~u64(0),
 		   [](const TlbEntry &e) { return e.kind == TlbEntry::Combined; });
 }
 
 void ModelTlb::vmalls12e1(u64 vmid, int cpu)
 {
-	invalidate(cpu, vmid, false, [](const TlbEntry &) { return true; });
+	invalidate(cpu, vmid, false, 0, ~u64(0), [](const TlbEntry &) { return true; });
 }
 
 void ModelTlb::alle1(int cpu)
 {
-	invalidate(cpu, 0, true, [](const TlbEntry &) { return true; });
+	invalidate(cpu, 0, true, 0, ~u64(0), [](const TlbEntry &) { return true; });
 }
 
 void ModelTlb::dsb()
@@ -347,13 +358,7 @@ std::vector<TlbEntry> ModelTlb::cached(unsigned cpu, u64 vmid, u64 ipa) const
 	if (space == pes_[cpu].end()) {
 		return found;
 	}
-	for (const auto &[place, entries] : space->second) {
-		for (const TlbEntry &e : entries) {
-			if (ipa >= e.ipa && ipa < e.ipa + e.size) {
-				found.push_back(e);
-			}
-		}
-	}
+	each_overlap(space->second, ipa, ipa + 1, [&](const TlbEntry &e) { found.push_back(e); });
 	return found;
 }
 

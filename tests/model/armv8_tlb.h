@@ -32,7 +32,7 @@ struct TlbEntry {
 	MemoryType memory;
 	Rights rights;
 	bool contiguous;
-	bool doomed; /* invalidated, but no DSB has waited for it */
+	bool doomed;			    /* invalidated, but no DSB has waited for it */
 	u64 descriptor_address, descriptor; /* it was fetched from here */
 
 	std::string text() const;
@@ -85,18 +85,22 @@ struct ModelTlb {
 	using Doom = std::function<bool(const TlbEntry &)>;
 
 	void insert(Space &space, const TlbEntry &entry);
+	template <typename Any, typename Fn>
+	static void each_overlap(Any &space, u64 start, u64 end, Fn fn);
 	void check_against(const Space &space, const TlbEntry &entry);
 	void complain_if_conflict(const TlbEntry &old, const TlbEntry &entry);
-	void remember_table(unsigned cpu, u64 vmid, const Config &config, u64 ipa, const Step &step);
+	void remember_table(unsigned cpu, u64 vmid, const Config &config, u64 ipa,
+			    const Step &step);
 	void remember_leaf(unsigned cpu, u64 vmid, const Walk &walk);
-	void invalidate(int cpu, u64 vmid, bool every_vmid, const Doom &doom);
+	/* What `doom` says of entries that overlap [start, end). */
+	void invalidate(int cpu, u64 vmid, bool every_vmid, u64 start, u64 end, const Doom &doom);
 	void error(const std::string &sentence);
 	std::string why_stale(const Registers &registers, const TlbEntry &entry);
 
 	Walker &walker_;
 	unsigned bbm_level_;
-	std::map<u64, Registers> attached_;	/* by VMID */
-	std::map<u64, Seen> fetched_;		/* by VMID: every PE has what these say */
+	std::map<u64, Registers> attached_; /* by VMID */
+	std::map<u64, Seen> fetched_;	    /* by VMID: every PE has what these say */
 	bool any_doomed_ = false;
 	std::vector<std::map<u64, Space>> pes_; /* by VMID */
 	std::vector<std::string> errors_;

@@ -4,13 +4,18 @@
  * A test of random operations does each on the space that it judges and here, and then asks
  * difference(): does hardware, walking the raw tables, see exactly this map? Both directions are
  * checked: everything here is mapped so, and nothing is mapped that is not here.
+ *
+ * It asks any of the judges: model::Walker (stage-2), model::ept::Walker, model::npt::Walker.
  */
 #ifndef TESTS_MODEL_REFERENCE_MAP_H
 #define TESTS_MODEL_REFERENCE_MAP_H
 
 #include <map>
+#include <optional>
 
 #include "armv8_stage2.h"
+#include "ept.h"
+#include "npt.h"
 
 namespace model
 {
@@ -22,8 +27,9 @@ struct ReferencePage {
 	u64 pa = 0;
 	unsigned perm = 0; /* REF_... */
 	MemoryType memory = MemoryType::WriteBack;
-	unsigned shareability = 3; /* as in descriptors; of cacheable memory */
-	u64 largest = 0;	   /* bytes of the largest leaf that may map this page; 0: any */
+	unsigned shareability = 3;	/* as in descriptors; of cacheable memory; stage-2 alone */
+	std::optional<bool> ignore_pat; /* EPT alone: what bit 6 must be; else either */
+	u64 largest = 0; /* bytes of the largest leaf that may map this page; 0: any */
 	bool accessed = true;
 };
 
@@ -55,19 +61,25 @@ class ReferenceMap
 	 * about the first difference. Accessed flags are compared when `accessed` is set: a leaf's
 	 * flag is that of any of its pages.
 	 */
-	std::string difference(Walker &walker, const Registers &registers,
+	template <typename AnyWalker, typename AnyRegisters>
+	std::string difference(AnyWalker &walker, const AnyRegisters &registers,
 			       bool accessed = false) const;
 
 	/*
 	 * One address, by real accesses (which may set access flags and dirty state): reads, writes
 	 * and instruction fetches succeed, or fault, as the map says.
 	 */
-	std::string difference_at(Walker &walker, const Registers &registers, u64 ipa) const;
+	template <typename AnyWalker, typename AnyRegisters>
+	std::string difference_at(AnyWalker &walker, const AnyRegisters &registers, u64 ipa) const;
 
       private:
 	template <typename Fn> void each_page(u64 ipa, u64 size, Fn fn);
-	std::string leaf_difference(const Walk &leaf, bool accessed) const;
-	std::string page_difference(u64 ipa, const Walk &leaf) const;
+	struct Leaf; /* what there is to compare, whatever the format */
+	static Leaf leaf_of(const Walk &walk);
+	static Leaf leaf_of(const x86::Walk &walk);
+	const char *page_difference(u64 ipa, const Leaf &leaf) const;
+	template <typename AnyWalk>
+	std::string walk_difference(const AnyWalk &walk, bool accessed) const;
 
 	u64 page_size_;
 	std::map<u64, ReferencePage> pages_; /* by address */

@@ -1,6 +1,6 @@
-// Threads as CPUs: guests access, fault and are unmapped at the same time. Every page holds the number of the
-// guest page it was last mapped at, so a CPU that still translates to a frame which went elsewhere
-// reads a wrong number (I1, I9). Thread sanitizer watches the rest.
+// Threads as CPUs: guests access, fault and are unmapped at the same time. Every page holds the
+// number of the guest page it was last mapped at, so a CPU that still translates to a frame which
+// went elsewhere reads a wrong number (I1, I9). Thread sanitizer watches the rest.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -104,7 +104,7 @@ class S2Race : public ::testing::TestWithParam<Kind>
 		std::mt19937_64 random(99);
 
 		fake_cpu_become(kGuests);
-		for (int i = 0; i < rounds; i++) {
+		for (int i = 0; i < rounds || accesses < 1000; i++) {
 			u64 page = random() % kPages;
 			u64 count = 1 + random() % (random() % 8 == 0 ? 1500 : 20);
 			struct s2_batch batch;
@@ -118,6 +118,47 @@ class S2Race : public ::testing::TestWithParam<Kind>
 			s2_batch_close(&batch);
 		}
 		stop = true;
+	}
+
+	// What Lamina does on its own while guests run: maps ranges, ages, marks, asks and dumps.
+	void looker(u32 cpu)
+	{
+		std::mt19937_64 random(cpu + 77);
+		u64 regions = 0;
+
+		fake_cpu_become(cpu);
+		while (!stop.load(std::memory_order_relaxed)) {
+			u64 page = random() % (kPages - 64);
+
+			map_run(page, 1 + random() % 64);
+			s2_mark_accessed(&s2, gpa(kBase + (random() % kPages) * PAGE_SIZE));
+			s2_validate(&s2, gpa(kBase + page * PAGE_SIZE), 8 * PAGE_SIZE, S2_READ);
+			s2_dump(
+				&s2, gpa(kBase + page * PAGE_SIZE), MIB(4),
+				[](void *context, const struct s2_region *) { ++*(u64 *)context; },
+				&regions);
+		}
+	}
+
+	// What is free of the range gets pages with the right numbers, one reference each.
+	void map_run(u64 page, u64 count)
+	{
+		hpa_t block = frame_alloc(6, FRAME_GUEST, 1);
+
+		if (hpa_is_none(block)) {
+			return;
+		}
+		frame_split(block, 0);
+		for (u64 i = 0; i < 64; i++) {
+			store_relaxed((u64 *)hpa_ptr(hpa_add(block, i * PAGE_SIZE)),
+				      number_of(page + i));
+		}
+		bool mapped = s2_map(&s2, gpa(kBase + page * PAGE_SIZE), block, count * PAGE_SIZE,
+				     kRwx, S2_ERROR) == OK;
+
+		for (u64 i = mapped ? count : 0; i < 64; i++) {
+			frame_put(hpa_add(block, i * PAGE_SIZE));
+		}
 	}
 
 	struct s2 s2 = {};
@@ -172,6 +213,124 @@ TEST_P(S2Race, one_page_faulted_by_all_is_mapped_once)
 	}
 	EXPECT_EQ(mapped.load(), kPages);
 	EXPECT_EQ(s2.stats.leaf_4k, kPages);
+}
+
+// A fault takes a place that a range operation is about to fill: all of the range or nothing, and
+// the caller's block is as it was when it is nothing.
+TEST_P(S2Race, a_map_that_loses_to_a_fault_leaves_everything_whole)
+{
+	constexpr u64 kRounds = 300;
+	std::atomic<u64> round{0}, done{0};
+	u64 lost = 0, won = 0;
+
+	std::thread faulter([&] {
+		fake_cpu_become(1);
+		for (u64 i = 1; i <= kRounds; i++) {
+			while (round.load() < i) {
+				std::this_thread::yield();
+			}
+			// Late in the range, so that there is something to undo.
+			u64 page = 512 - 1 - i % 64;
+
+			fault(page, false);
+			done = i;
+		}
+	});
+	for (u64 i = 1; i <= kRounds; i++) {
+		hpa_t block = frame_alloc(ORDER_2M, FRAME_GUEST, 1);
+		enum status status;
+		struct s2_batch batch;
+
+		ASSERT_FALSE(hpa_is_none(block));
+		frame_of(block)->gfn = i;
+		round = i;
+		// One page off, so that it takes 511 leaves.
+		status = s2_map(&s2, gpa(kBase), hpa_add(block, PAGE_SIZE), MIB(2) - PAGE_SIZE,
+				kRwx, S2_ERROR);
+		while (done.load() < i) {
+			std::this_thread::yield();
+		}
+		if (status == OK) {
+			won++;
+			EXPECT_EQ(frame_of(block)->order, 0);
+			frame_put(block); // its first page was not mapped
+		} else {
+			lost++;
+			EXPECT_EQ(status, EXISTS);
+			EXPECT_EQ(frame_of(hpa_add(block, MIB(1)))->order, ORDER_2M)
+				<< "split for nothing";
+			EXPECT_EQ(frame_of(block)->gfn, i) << "not its entry's to write";
+			EXPECT_LE(s2.stats.leaf_4k, 1u);
+			frame_put(block);
+		}
+		s2_batch_open(&batch, &s2);
+		ASSERT_EQ(s2_unmap(&s2, gpa(kBase), MIB(2), &batch), OK);
+		s2_batch_close(&batch);
+		EXPECT_EQ(s2.stats.leaf_4k, 0u);
+	}
+	faulter.join();
+	EXPECT_EQ(lost + won, kRounds);
+}
+
+// More CPUs than there are places for open batches, each with one open, all splitting and
+// unmapping.
+TEST_P(S2Race, more_batches_than_places_come_to_an_end)
+{
+	constexpr u32 kCpus = S2_OPEN_MAX + 4;
+	std::vector<std::thread> threads;
+
+	fake_cpus(kCpus);
+	for (u32 cpu = 0; cpu < kCpus; cpu++) {
+		threads.emplace_back([this, cpu] {
+			std::mt19937_64 random(cpu);
+
+			fake_cpu_become(cpu);
+			for (int i = 0; i < 40; i++) {
+				u64 page = random() % kPages;
+				struct s2_batch batch;
+
+				fault(page, true);
+				s2_batch_open(&batch, &s2);
+				EXPECT_EQ(s2_unmap(&s2, gpa(kBase + page * PAGE_SIZE), PAGE_SIZE,
+						   &batch),
+					  OK);
+				s2_batch_close(&batch);
+			}
+			frame_drain_cache();
+		});
+	}
+	for (auto &thread : threads) {
+		thread.join();
+	}
+	fake_cpu_become(0);
+}
+
+// Several CPUs map, unmap, split, look and mark at once, beside guests: counts add up when all is
+// still.
+TEST_P(S2Race, range_operations_of_many_cpus_keep_the_counts)
+{
+	std::vector<std::thread> threads;
+	u64 leaves = 0;
+
+	for (u32 cpu = 0; cpu < 2; cpu++) {
+		threads.emplace_back([this, cpu] { guest(cpu); });
+	}
+	threads.emplace_back([this] { looker(2); });
+	threads.emplace_back([this] { unmapper(200); });
+	for (auto &thread : threads) {
+		thread.join();
+	}
+	fake_cpu_become(0);
+	EXPECT_EQ(stale.load(), 0u);
+	s2_dump(
+		&s2, gpa(0), BIT(40),
+		[](void *context, const struct s2_region *r) {
+			*static_cast<u64 *>(context) +=
+				r->kind == S2_LEAF ? r->size / PAGE_SIZE : 0;
+		},
+		&leaves);
+	EXPECT_EQ(leaves, s2.stats.leaf_4k + 512 * s2.stats.leaf_2m);
+	EXPECT_EQ(leaves, frame_count(FRAME_GUEST));
 }
 
 INSTANTIATE_TEST_SUITE_P(kinds, S2Race,

@@ -101,6 +101,18 @@ TEST_F(Console, a_half_line_too_long_to_put_back_is_left_and_gone_on_with)
 	EXPECT_EQ(shown(), "\r\n[d2] news\r\n" + std::string(300 - CONSOLE_LINE_MAX, 'x'));
 }
 
+TEST_F(Console, a_half_line_is_put_back_after_the_focus_was_away_too)
+{
+	focus(1);
+	write(1, "/ # ");
+	focus(2);
+	focus(1);
+	write(1, "ls");
+	shown();
+	write(2, "news\n");
+	EXPECT_EQ(shown(), std::string(ERASE) + "[d2] news\r\n/ # ls");
+}
+
 TEST_F(Console, a_half_line_is_put_back_without_questions_to_the_terminal)
 {
 	focus(1);
@@ -337,8 +349,9 @@ TEST_F(Console, silence_is_reported_once_with_pc_and_exits)
 	EXPECT_EQ(shown(), "");
 	console_tick_at(6 * SECOND_NS);
 	EXPECT_EQ(shown(),
-		  "lamina: d2: silent for 5 s, pc=0xffff800008001234, 31k exits (idle 92 %); "
-		  "try bootargs += \"earlycon\"\r\n");
+		  "lamina: d2: silent for 5 s, pc=0xffff800008001234, 31k exits (idle 92 %)\r\n"
+		  "lamina: d2: bootargs with \"earlycon\", and without \"quiet\", would show "
+		  "more\r\n");
 	console_tick_at(7 * SECOND_NS);
 	console_tick_at(60 * SECOND_NS);
 	EXPECT_EQ(shown(), "");

@@ -244,7 +244,7 @@ TEST_F(Monitor, log_level_can_be_set)
 {
 	enum log_level before = log_level;
 
-	EXPECT_EQ(run("log debug"), "");
+	EXPECT_EQ(run("log debug"), "log level is debug\r\n");
 	EXPECT_EQ(log_level, LOG_DEBUG);
 	EXPECT_EQ(run("log loud"), "no log level loud; there are error, warn, info, debug\r\n");
 	EXPECT_EQ(log_level, LOG_DEBUG);

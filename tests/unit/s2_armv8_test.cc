@@ -1,4 +1,5 @@
-// What is in the bits: ARMv8's entries, VTCR_EL2 and invalidation operands against the manual's numbers.
+// What is in the bits: ARMv8's entries, VTCR_EL2 and invalidation operands against the manual's
+// numbers.
 #include "s2_test_machine.h"
 
 namespace
@@ -23,7 +24,8 @@ TEST(S2Armv8, a_block_is_told_from_a_table_by_bit_1)
 TEST(S2Armv8, vtcr_for_40_bits_starts_at_the_manuals_level_1)
 {
 	struct s2 s2 = {};
-	struct s2_armv8_features features = {.pa_range = 2, .hardware_access = true, .vmid16 = true};
+	struct s2_armv8_features features = {
+		.pa_range = 2, .hardware_access = true, .vmid16 = true};
 
 	s2.ipa_bits = 40;
 	s2.root_level = 2;
@@ -40,8 +42,10 @@ TEST(S2Armv8, range_operands_cover_exactly_what_was_asked)
 		int instructions = 0;
 
 		while (left > 0) {
-			u64 taken, operand = s2_armv8_range_operand(ipa, left, S2_LEVELS_MAX, &taken);
-			u64 num = field_get(operand, BITS(43, 39)), scale = field_get(operand, BITS(45, 44));
+			u64 taken,
+				operand = s2_armv8_range_operand(ipa, left, S2_LEVELS_MAX, &taken);
+			u64 num = field_get(operand, BITS(43, 39)),
+			    scale = field_get(operand, BITS(45, 44));
 
 			EXPECT_EQ(operand & BITS(36, 0), ipa >> 12);
 			EXPECT_EQ(field_get(operand, BITS(47, 46)), 1u);

@@ -105,8 +105,7 @@ TEST_P(Ident, a_rollover_forgets_what_every_tlb_held)
 	EXPECT_FALSE(fake_tlb_holds(&spaces[0], gpa(0)));
 }
 
-INSTANTIATE_TEST_SUITE_P(machines, Ident, ::testing::Bool(), [](const auto &info) {
-	return info.param ? "broadcast" : "generations";
-});
+INSTANTIATE_TEST_SUITE_P(machines, Ident, ::testing::Bool(),
+			 [](const auto &info) { return info.param ? "broadcast" : "generations"; });
 
 } // namespace

@@ -1,9 +1,9 @@
 // The real core beside its judges: one space on the fake machine, the flat map of what it should
-// say, the hardware's walk of its raw tables, and the TLB that forgets only what it is told to, told by
-// the very instructions that arch/arm64 would issue.
+// say, the hardware's walk of its raw tables, and the TLB that forgets only what it is told to,
+// told by the very instructions that arch/arm64 would issue.
 //
-// Each operation is done on the core and on the reference, with the errors that the header promises; then
-// the judges look. What is wrong is thrown as a sentence (Wrong).
+// Each operation is done on the core and on the reference, with the errors that the header
+// promises; then the judges look. What is wrong is thrown as a sentence (Wrong).
 #ifndef S2_MODEL_MACHINE_H
 #define S2_MODEL_MACHINE_H
 
@@ -39,7 +39,20 @@ constexpr u64 kVmid = 5;
 constexpr u16 kOwner = 7;
 constexpr u64 kNobodys = 1ull << 45; // host-physical, beyond the frame table: a device
 
-enum Kind { MAP, MAP_SKIP, FAULT, UNMAP, UNMAP_LATER, CLOSE, SPLIT, AGE, MARK, VALIDATE, DUMP, KINDS };
+enum Kind {
+	MAP,
+	MAP_SKIP,
+	FAULT,
+	UNMAP,
+	UNMAP_LATER,
+	CLOSE,
+	SPLIT,
+	AGE,
+	MARK,
+	VALIDATE,
+	DUMP,
+	KINDS
+};
 
 // One step of a sequence: numbers alone, so that any part of a sequence can be left out.
 struct Op {
@@ -52,12 +65,13 @@ struct Op {
 
 inline std::string text(const Op &op)
 {
-	static const char *const names[KINDS] = {"MAP",	  "MAP_SKIP", "FAULT", "UNMAP",	   "UNMAP_LATER", "CLOSE",
-						 "SPLIT", "AGE",      "MARK",  "VALIDATE", "DUMP"};
+	static const char *const names[KINDS] = {"MAP",		"MAP_SKIP", "FAULT", "UNMAP",
+						 "UNMAP_LATER", "CLOSE",    "SPLIT", "AGE",
+						 "MARK",	"VALIDATE", "DUMP"};
 	std::ostringstream out;
 
-	out << "{" << names[op.kind] << ", " << op.area << ", " << op.page << ", " << op.pages << ", 0x"
-	    << std::hex << op.pick << std::dec << ", " << op.left << "}";
+	out << "{" << names[op.kind] << ", " << op.area << ", " << op.page << ", " << op.pages
+	    << ", 0x" << std::hex << op.pick << std::dec << ", " << op.left << "}";
 	return out.str();
 }
 
@@ -121,12 +135,12 @@ class Machine
 	struct s2 s2 = {};
 
       private:
-	struct Later {
-		struct s2_batch batch;
-		std::vector<std::pair<u64, u64>> ranges; // unmapped, not closed
-	};
 	struct Range {
 		u64 start, size;
+	};
+	struct Later {
+		struct s2_batch batch;
+		std::vector<Range> ranges; // unmapped, not closed
 	};
 
 	void map(const Op &op, bool skip);
@@ -142,6 +156,7 @@ class Machine
 	Range range_of(const Op &op) const;
 	u64 area_base(unsigned area) const;
 	bool any_open() const;
+	bool is_in_open_batch(u64 ipa) const;
 	hpa_t take_memory(const Op &op, u64 at, u64 size, bool singles);
 	void give_memory(hpa_t first, u64 size);
 	void give_skipped(hpa_t first, const Range &range);
@@ -153,7 +168,8 @@ class Machine
 	u64 leaf_start(u64 ipa, u64 *size);
 	[[noreturn]] void wrong(const std::string &what, u64 ipa) const;
 
-	static void on_range(void *context, const struct s2 *, gpa_t start, u64 size, unsigned level);
+	static void on_range(void *context, const struct s2 *, gpa_t start, u64 size,
+			     unsigned level);
 	static void on_tail(void *context, const struct s2 *);
 	static void on_space(void *context, const struct s2 *);
 

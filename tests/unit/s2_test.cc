@@ -1,6 +1,7 @@
 // Operations of the manager, over every format and both kinds of machine.
 #include "s2_test_machine.h"
 
+#include <cstring>
 #include <set>
 #include <vector>
 
@@ -40,8 +41,8 @@ TEST_P(S2, what_was_mapped_is_what_is_read_back)
 				hpa_t frame = guest_block(9 * level);
 				struct s2_leaf leaf;
 
-				ASSERT_EQ(s2_map(&s2, gpa(at), frame, PAGE_SIZE << (9 * level), attr,
-						 S2_ERROR),
+				ASSERT_EQ(s2_map(&s2, gpa(at), frame, PAGE_SIZE << (9 * level),
+						 attr, S2_ERROR),
 					  OK);
 				leaf = s2_query(&s2, gpa(at));
 				EXPECT_EQ(leaf.attr.perm, perm);
@@ -410,13 +411,327 @@ TEST_P(S2, dump_joins_what_is_alike)
 	EXPECT_EQ(seen[1].level, 1);
 }
 
-TEST_P(S2, the_generation_reaches_a_cpu_that_comes_late)
+// ---- What a sharper look found
+
+TEST_P(S2, addresses_outside_the_space_are_nothing)
+{
+	const u64 outside = 1ull << 40;
+
+	// Whatever lies behind the root's tables must not be taken for entries.
+	hpa_t behind = guest_block(0);
+
+	memset(hpa_ptr(behind), 0xff, PAGE_SIZE);
+	for (u64 at : {outside, outside + GIB(300), outside << 4, (u64)~0ull - 5}) {
+		EXPECT_EQ(s2_query(&s2, gpa(at)).kind, S2_EMPTY) << std::hex << at;
+		EXPECT_EQ(s2_mark_accessed(&s2, gpa(at)), NOENT);
+		EXPECT_FALSE(s2_validate(&s2, gpa(at), 8, S2_READ));
+	}
+	frame_put(behind);
+}
+
+TEST_P(S2, a_range_that_wraps_around_is_never_valid)
+{
+	map_block(0, 0);
+	EXPECT_FALSE(s2_validate(&s2, gpa(~0xfffull), 0x2000, S2_READ));
+	EXPECT_FALSE(s2_validate(&s2, gpa(0), ~0ull, S2_READ));
+	EXPECT_TRUE(s2_validate(&s2, gpa(0), PAGE_SIZE, S2_READ));
+}
+
+TEST_P(S2, dump_of_a_range_that_wraps_ends_with_the_space)
+{
+	u64 count = 0;
+	auto note = [](void *context, const struct s2_region *) { ++*static_cast<u64 *>(context); };
+
+	map_block(MIB(2), 0);
+	s2_dump(&s2, gpa(PAGE_SIZE), ~0ull, note, &count);
+	EXPECT_EQ(count, 1u);
+}
+
+TEST_P(S2, a_space_is_no_wider_than_its_levels)
+{
+	struct s2 wide;
+	u64 free_at_start = frame_count(FRAME_FREE);
+
+	EXPECT_EQ(s2_init(&wide, GetParam().format, 49, kOwner), INVALID);
+	EXPECT_EQ(s2_init(&wide, GetParam().format, 64, kOwner), INVALID);
+	EXPECT_EQ(s2_init(&wide, GetParam().format, 20, kOwner), INVALID);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_at_start);
+}
+
+TEST_P(S2, every_width_of_a_space_works)
+{
+	for (unsigned bits = 25; bits <= 48; bits++) {
+		u64 last = BIT(bits) - PAGE_SIZE;
+		hpa_t frame;
+
+		s2_destroy(&s2);
+		ASSERT_EQ(s2_init(&s2, GetParam().format, bits, kOwner), OK) << bits;
+		frame = map_block(last, 0);
+		map_block(0, 1);
+		expect_maps(last, frame.v, "last page");
+		EXPECT_EQ(unmap(0, BIT(bits)), OK);
+		EXPECT_EQ(s2.stats.leaf_4k + s2.stats.leaf_2m, 0u);
+	}
+}
+
+// A large leaf is refused if any frame in it is not a guest's (I4).
+TEST_P(S2, a_fault_maps_no_frame_of_lamina_inside_a_large_leaf)
+{
+	hpa_t block = guest_block(9);
+
+	frame_split(block, 0);
+	frame_put(hpa_add(block, 77 * PAGE_SIZE));
+	hpa_t taken = frame_alloc(0, FRAME_TABLE, kOwner);
+
+	ASSERT_EQ(taken.v, block.v + 77 * PAGE_SIZE) << "the cache gives back what came last";
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(2)), 1, block, kRwx), DENIED);
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_ERROR), DENIED);
+	for (u64 i = 0; i < 512; i++) {
+		frame_put(hpa_add(block, i * PAGE_SIZE));
+	}
+}
+
+// Frames of a fault's large leaf may be small: each goes back.
+TEST_P(S2, a_large_leaf_of_small_frames_gives_each_back)
+{
+	hpa_t block = guest_block(9);
+
+	frame_split(block, 0);
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(2)), 1, block, kRwx), OK);
+	EXPECT_EQ(unmap(MIB(2), MIB(2)), OK);
+}
+
+TEST_P(S2, skipping_leaves_no_hole)
+{
+	hpa_t old = map_block(MIB(2) + 7 * PAGE_SIZE, 0);
+	hpa_t block = guest_block(9);
+
+	frame_split(block, 0);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_SKIP), OK);
+	for (u64 i = 0; i < 512; i++) {
+		u64 to = i == 7 ? old.v : block.v + i * PAGE_SIZE;
+
+		expect_maps(MIB(2) + i * PAGE_SIZE, to, "page");
+	}
+	frame_put(hpa_add(block, 7 * PAGE_SIZE));
+}
+
+TEST_P(S2, skipping_goes_around_a_large_leaf)
+{
+	hpa_t old = map_block(MIB(2), 1);
+	hpa_t range = guest_block(11); // 8 MiB
+
+	frame_split(range, 9);
+	ASSERT_EQ(s2_map(&s2, gpa(0), range, MIB(8), kRwx, S2_SKIP), OK);
+	expect_maps(0, range.v, "before");
+	expect_maps(MIB(2) + 5, old.v + 5, "skipped");
+	expect_maps(MIB(4), range.v + MIB(4), "behind");
+	EXPECT_EQ(s2.stats.leaf_2m, 4u);
+	frame_put(hpa_add(range, MIB(2)));
+}
+
+// A table with nothing in it is no mapping. (An open batch keeps it from going with its last
+// entry.)
+TEST_P(S2, an_empty_table_is_not_in_the_way)
+{
+	struct s2_batch first, second;
+	hpa_t block = guest_block(9);
+
+	map_block(MIB(2), 0);
+	map_block(MIB(2) + PAGE_SIZE, 0);
+	s2_batch_open(&first, &s2);
+	s2_batch_open(&second, &s2);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &first), OK);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2) + PAGE_SIZE), PAGE_SIZE, &second), OK);
+	s2_batch_close(&second);
+	s2_batch_close(&first);
+	ASSERT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0) << "the table is gone: this tests nothing";
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_ERROR), OK);
+	for (u64 i = 0; i < 512; i++) {
+		expect_maps(MIB(2) + i * PAGE_SIZE, block.v + i * PAGE_SIZE, "page");
+	}
+}
+
+// Until the close nobody knows whether the place will be free: that is neither success nor
+// "exists".
+TEST_P(S2, mapping_where_an_epoch_is_open_says_look_again)
+{
+	struct s2_batch batch;
+	hpa_t page = guest_block(0);
+
+	map_block(MIB(2), 0);
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &batch), OK);
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), page, PAGE_SIZE, kRwx, S2_ERROR), AGAIN);
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), page, PAGE_SIZE, kRwx, S2_SKIP), AGAIN);
+	s2_batch_close(&batch);
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), page, PAGE_SIZE, kRwx, S2_ERROR), OK);
+}
+
+// The same frame at two addresses, each leaf with its reference; both go in one batch.
+TEST_P(S2, a_frame_mapped_many_times_goes_back_once)
+{
+	constexpr u64 kTimes = 100;
+	hpa_t page = guest_block(0);
+	struct s2_batch batch;
+
+	for (u64 i = 0; i < kTimes; i++) {
+		if (i > 0) {
+			frame_get(page);
+		}
+		ASSERT_EQ(s2_map(&s2, gpa(MIB(2) + i * PAGE_SIZE), page, PAGE_SIZE, kRwx, S2_ERROR),
+			  OK);
+	}
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), MIB(2), &batch), OK);
+	EXPECT_GT(frame_of(page)->refs, 0u) << "nothing may be free before the close";
+	s2_batch_close(&batch);
+	EXPECT_EQ(frame_of(page)->type, FRAME_FREE);
+	expect_nothing(MIB(2));
+}
+
+// Two spaces share a frame, and both let go of it before either has closed.
+TEST_P(S2, a_frame_in_two_open_batches_goes_back_with_the_last)
+{
+	hpa_t page = guest_block(0), own = guest_block(0), other_own = guest_block(0);
+	struct s2 other;
+	struct s2_batch batch, other_batch;
+
+	ASSERT_EQ(s2_init(&other, GetParam().format, 40, kOwner), OK);
+	frame_get(page);
+	ASSERT_EQ(s2_map(&s2, gpa(0), page, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(PAGE_SIZE), own, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&other, gpa(0), page, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&other, gpa(PAGE_SIZE), other_own, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	s2_batch_open(&batch, &s2);
+	s2_batch_open(&other_batch, &other);
+	// The shared one last, then first: lists through its entry would run into each other.
+	ASSERT_EQ(s2_unmap(&s2, gpa(PAGE_SIZE), PAGE_SIZE, &batch), OK);
+	ASSERT_EQ(s2_unmap(&s2, gpa(0), PAGE_SIZE, &batch), OK);
+	ASSERT_EQ(s2_unmap(&other, gpa(0), 2 * PAGE_SIZE, &other_batch), OK);
+	s2_batch_close(&batch);
+	EXPECT_EQ(frame_of(own)->type, FRAME_FREE);
+	EXPECT_EQ(frame_of(other_own)->type, FRAME_GUEST);
+	EXPECT_EQ(frame_of(page)->type, FRAME_GUEST);
+	s2_batch_close(&other_batch);
+	EXPECT_EQ(frame_of(page)->type, FRAME_FREE);
+	s2_destroy(&other);
+}
+
+// A leaf may begin before the RAM that Lamina knows, and reach into it.
+TEST_P(S2, frames_behind_the_edge_of_ram_go_back_too)
+{
+	static struct frame table[kMemory / PAGE_SIZE];
+	u64 base = frame_table.base_pfn << PAGE_SHIFT, inside = base + MIB(1);
+
+	s2_destroy(&s2);
+	frame_init(hpa(inside), kMemory - MIB(1), table);
+	frame_give(hpa(inside), hpa(base + kMemory));
+	free_before = frame_count(FRAME_FREE);
+	// Whichever block of that size comes first, the one at the edge is wanted.
+	hpa_t half = guest_block(8);
+	for (std::vector<hpa_t> others; half.v != inside || !others.empty();) {
+		if (half.v == inside) {
+			frame_put(others.back());
+			others.pop_back();
+		} else {
+			others.push_back(half);
+			half = guest_block(8);
+			ASSERT_FALSE(hpa_is_none(half)) << "the block at the edge is lost";
+		}
+	}
+	ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(base), MIB(2), kRwx, S2_ERROR), OK);
+	EXPECT_EQ(s2.stats.leaf_2m, 1u);
+	EXPECT_EQ(unmap(MIB(2), MIB(2)), OK);
+	EXPECT_EQ(frame_of(half)->type, FRAME_FREE);
+}
+
+// As many CPUs as there are slots each have a batch open; one of them needs an invalidation at
+// once.
+TEST_P(S2, a_split_needs_no_slot_among_the_open_batches)
+{
+	struct s2_batch batches[S2_OPEN_MAX];
+
+	map_block(MIB(2), 1);
+	for (auto &batch : batches) {
+		s2_batch_open(&batch, &s2);
+	}
+	EXPECT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &batches[0]), OK);
+	EXPECT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &batches[1]), OK);
+	for (auto &batch : batches) {
+		s2_batch_close(&batch);
+	}
+	EXPECT_EQ(s2.stats.leaf_4k, 511u);
+}
+
+TEST_P(S2, a_split_leaf_that_was_not_used_stays_unused)
+{
+	struct s2_batch batch;
+	struct s2_cursor c;
+
+	map_block(MIB(2), 1);
+	s2_cursor_start(&c, &s2, gpa(MIB(2)));
+	s2_cursor_descend(&c, 0);
+	ASSERT_TRUE(s2_entry_set(&c, c.entry & ~c.format->accessed, nullptr));
+	s2_batch_open(&batch, &s2);
+	EXPECT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &batch), OK);
+	s2_batch_close(&batch);
+	for (u64 i = 0; i < 512; i++) {
+		EXPECT_FALSE(s2_query(&s2, gpa(MIB(2) + i * PAGE_SIZE)).accessed) << i;
+	}
+	EXPECT_EQ(s2_mark_accessed(&s2, gpa(MIB(2) + PAGE_SIZE)), OK);
+	EXPECT_TRUE(s2_query(&s2, gpa(MIB(2) + PAGE_SIZE)).accessed);
+	EXPECT_FALSE(s2_query(&s2, gpa(MIB(2))).accessed);
+}
+
+// Both ends of a hole in one 1 GiB leaf: as many tables as are needed must do.
+TEST_P(S2, unmapping_inside_a_leaf_takes_no_more_tables_than_it_needs)
+{
+	struct {
+		u64 at, size;
+		u64 tables;
+	} holes[] = {
+		{MIB(6) + PAGE_SIZE, PAGE_SIZE, 2},	     // one 2 MiB block is split
+		{MIB(6) + PAGE_SIZE, MIB(2), 3},	     // two of them
+		{MIB(6), MIB(2), 1},			     // none
+		{MIB(6), MIB(2) + PAGE_SIZE, 2},	     // the one at the end
+		{MIB(6) - PAGE_SIZE, MIB(2) + PAGE_SIZE, 2}, // the one at the start
+	};
+
+	for (auto &hole : holes) {
+		s2_destroy(&s2);
+		fake_memory(kMemory);
+		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+		ASSERT_EQ(s2_map(&s2, gpa(GIB(1)), hpa(1ull << 45), GIB(1), kRwx, S2_ERROR), OK);
+		ASSERT_EQ(s2.stats.leaf_1g, 1u);
+		fake_memory_leave(hole.tables - 1);
+		EXPECT_EQ(unmap(GIB(1) + hole.at, hole.size), NOMEM);
+		EXPECT_EQ(s2.stats.leaf_1g, 1u);
+		s2_destroy(&s2);
+		fake_memory(kMemory);
+		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+		ASSERT_EQ(s2_map(&s2, gpa(GIB(1)), hpa(1ull << 45), GIB(1), kRwx, S2_ERROR), OK);
+		fake_memory_leave(hole.tables);
+		EXPECT_EQ(unmap(GIB(1) + hole.at, hole.size), OK);
+		expect_nothing(GIB(1) + hole.at);
+		expect_nothing(GIB(1) + hole.at + hole.size - 1);
+		expect_maps(GIB(1) + hole.at - 1, (1ull << 45) + hole.at - 1, "before");
+		expect_maps(GIB(1) + hole.at + hole.size, (1ull << 45) + hole.at + hole.size,
+			    "behind");
+	}
+	taken_for_good = frame_count(FRAME_HYP);
+}
+
+class S2Generations : public S2Test
+{
+};
+INSTANTIATE_TEST_SUITE_P(formats, S2Generations, s2_kinds_without_broadcast(), s2_kind_name);
+
+TEST_P(S2Generations, the_generation_reaches_a_cpu_that_comes_late)
 {
 	hpa_t out;
 
-	if (GetParam().broadcasts) {
-		GTEST_SKIP() << "hardware broadcasts: nothing is left for later";
-	}
 	map_block(MIB(2), 0);
 	fake_cpu_become(1);
 	s2_entering(&s2);

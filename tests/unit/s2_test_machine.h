@@ -60,7 +60,8 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 	{
 		hpa_t frame = guest_block(9 * level);
 
-		EXPECT_EQ(s2_map(&s2, gpa(at), frame, PAGE_SIZE << (9 * level), kRwx, S2_ERROR), OK);
+		EXPECT_EQ(s2_map(&s2, gpa(at), frame, PAGE_SIZE << (9 * level), kRwx, S2_ERROR),
+			  OK);
 		return frame;
 	}
 
@@ -96,6 +97,11 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 inline std::string s2_kind_name(const ::testing::TestParamInfo<S2Kind> &info)
 {
 	return info.param.name;
+}
+
+inline auto s2_kinds_without_broadcast()
+{
+	return ::testing::Values(S2Kind{"fake_generations", arch_s2_format(), false});
 }
 
 inline auto s2_kinds()

@@ -78,7 +78,8 @@ class Sched : public testing::Test
 		}
 	}
 
-	// The guest runs for `ns` and is interrupted, as if by the hypervisor's timer when that is due.
+	// The guest runs for `ns` and is interrupted, as if by the hypervisor's timer when that is
+	// due.
 	static void burn(struct vcpu *vcpu, u64 ns)
 	{
 		fake_now += ns;

@@ -196,10 +196,31 @@ TEST_F(Summary, table_has_a_line_a_guest_and_its_top_exits)
 			  "183 MiB"),
 		text.npos)
 		<< text;
-	EXPECT_NE(text.find("d1 exits: mmio 3,000 (75 %), memory 1,000 (25 %)\n"), text.npos)
+	EXPECT_NE(text.find("d1 exits: mmio 3.0k (75 %), memory 1.0k (25 %)\n"), text.npos) << text;
+	EXPECT_NE(text.find("d1 got 0 pages of 2 MiB, 0 of 4 KiB, 0 interrupts; wrote 0 bytes\n"),
+		  text.npos)
 		<< text;
 	EXPECT_EQ(text.find("d2 exits:"), text.npos) << "there were none";
 	EXPECT_NE(text.find("nothing leaked"), text.npos) << text;
+}
+
+TEST_F(Summary, table_fits_a_terminal)
+{
+	for (u32 i = 0; i < GUESTS; i++) {
+		strcpy(guest[i].name, "a-name-as-long-as-names-may-be");
+		guest[i].state = VM_DESTROYED;
+		guest[i].end_ns = 99999 * SECOND_NS;
+		guest[i].counters.memory_peak = MIB(1000) + MIB(1) / 2;
+		guest[i].counters.pgfault = 999999;
+		vcpu[i].exits[EXIT_REGISTER] = 333333;
+		vcpu[i].exits[EXIT_INTERRUPT] = 333333;
+		vcpu[i].exits[EXIT_HYPERCALL] = 333333;
+	}
+	for (const std::string &line : lines_of(print())) {
+		if (line.rfind("[json] ", 0) != 0) {
+			EXPECT_LT(line.size(), 80u) << line;
+		}
+	}
 }
 
 TEST_F(Summary, crash_says_why)
@@ -363,6 +384,27 @@ TEST_F(Summary, banner_says_what_each_guest_got)
 				   std::string(100, 'x') + "...\"\n");
 	banner_refused(&config, "no such kernel");
 	EXPECT_EQ(shown(), "linux0: refused: no such kernel\n");
+}
+
+TEST_F(Summary, banner_is_folded_for_people_and_whole_for_tools)
+{
+	struct config_vm config = {};
+
+	guest[0].vcpu_count = 2;
+	strcpy(config.kernel, "vmlinuz");
+	config.kernel_module.size = MIB(26);
+	strcpy(config.ramdisk, "initramfs.cpio.gz");
+	config.ramdisk_module.size = MIB(1);
+	strcpy(config.bootargs, "console=ttyAMA0,115200 quiet");
+	console_init(false);
+	banner_guest(&guest[0], &config);
+	EXPECT_EQ(shown(), "d1 linux0: 2 vcpus, 256 MiB, kernel vmlinuz 26 MiB,"
+			   "\r\n    ramdisk initramfs.cpio.gz 1 MiB, \"console=ttyAMA0,115200 "
+			   "quiet\"\r\n");
+	banner_machine();
+	for (const std::string &line : lines_of(shown())) {
+		EXPECT_LT(line.size(), 82u) << line;
+	}
 }
 
 TEST_F(Summary, banner_ends_with_the_keys_and_who_has_the_keyboard)

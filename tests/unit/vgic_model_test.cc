@@ -140,6 +140,7 @@ class Duel
 	std::mt19937_64 random;
 	Machine m;
 	Reference reference;
+	bool expired[kVcpus] = {}; /* its timer, while it was not loaded */
 
 	bool is_private(const Interrupt &i) const
 	{
@@ -258,14 +259,17 @@ class Duel
 	void set_line(Interrupt &i, bool level)
 	{
 		if (is_timer(i)) {
-			if (!level && !is_loaded(i.target)) {
-				return; /* only its guest could do that */
+			if (!is_loaded(i.target)) {
+				/* Only its guest could lower it; it expires when it is loaded. */
+				if (level) {
+					expired[i.target] = true;
+					m.set_timer(i.target, true);
+				}
+				return;
 			}
 			i.level = level;
 			m.set_timer(i.target, level);
-			if (is_loaded(i.target)) {
-				vgic_sync(m.vcpu(i.target)); /* any exit with a request does */
-			}
+			vgic_sync(m.vcpu(i.target)); /* any exit with a request does */
 		} else if (is_private(i)) {
 			set_pending(i, true);
 		} else {
@@ -373,9 +377,14 @@ class Duel
 
 	void load(u32 n)
 	{
-		if (!is_loaded(n)) {
-			m.load(n);
+		if (is_loaded(n)) {
+			return;
 		}
+		m.load(n);
+		for (Interrupt &i : reference.interrupts) {
+			i.level = i.level || (is_timer(i) && i.target == n && expired[n]);
+		}
+		expired[n] = false;
 	}
 
 	void open(u32 n)

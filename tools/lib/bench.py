@@ -3,6 +3,8 @@
 `boot` starts the same kernel and ramdisk bare and under Lamina. The ramdisk's first program prints the
 virtual counter at user space's first instructions. Bare that is the count since power-on, and under
 Lamina as well, which leaves CNTVOFF_EL2 at 0: a guest reads the machine's own counter.
+
+`s2` needs no machine: the second-level tables' operations run on the host (bench_s2.py).
 """
 import argparse
 import json
@@ -10,6 +12,7 @@ import os
 import re
 import sys
 
+import bench_s2
 import machine
 from common import BUILD, STATUS_OK, Failure, guest_folder, need_file, relative
 from run import Run
@@ -160,7 +163,15 @@ def bench_exits(arch):
     return held
 
 
-BENCHES = {"boot": bench_boot, "exits": bench_exits}
+def bench_tables(_):
+    """The host's compiler and CPU count here, whatever machine Lamina is built for."""
+    program = need_file(os.path.join(BUILD, "host", "s2-bench"), "the tables' benchmark")
+    rows, held = bench_s2.measure(program, os.path.join(BUILD, "bench"))
+    write_result("s2.json", rows)
+    return held
+
+
+BENCHES = {"boot": bench_boot, "exits": bench_exits, "s2": bench_tables}
 
 
 def command(options):

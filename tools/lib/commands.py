@@ -58,7 +58,7 @@ def build_parser():
     add_config(one)
     one.set_defaults(function=debug.command)
 
-    one = commands.add_parser("bench", help="count instructions of a boot, or of single exits")
+    one = commands.add_parser("bench", help="count instructions of a boot, of single exits, of table operations")
     one.add_argument("--arch", default="arm64", help="which Lamina to measure (arm64)")
     one.add_argument("what", nargs="+", choices=sorted(bench.BENCHES), help="what to measure")
     one.set_defaults(function=bench.command)
