@@ -5,7 +5,8 @@
  * - A vCPU that wakes takes an idle CPU. Else CPUs that ran alone until now are asked to choose
  * again, so that they set a slice timer and trap WFI; and the one whose vCPU has had most, if it
  * gives way.
- * - While nobody waits no timer runs and WFI is not trapped: the guest sleeps in hardware.
+ * - While nobody waits no slice timer runs; and while every vCPU can have a CPU to itself, WFI is
+ * not trapped: the guest sleeps in hardware.
  * - A sleeper's deadline is watched by the hypervisor's timers of all CPUs, set when each chooses.
  */
 #include "hyp/sched.h"
@@ -25,6 +26,7 @@ static struct {
 	struct lock lock;
 	struct vcpu *runnable; /* by vruntime, least first */
 	struct vcpu *sleeping; /* BLOCKED with a deadline, by deadline */
+	u32 on_count;	       /* vCPUs that are not OFF */
 	u64 vruntime_floor; /* the most that a vCPU taken to run has had: sleepers catch up to it */
 } sched;
 
@@ -173,6 +175,7 @@ bool sched_start(struct vcpu *vcpu)
 	lock_take(&sched.lock);
 	was_off = vcpu->state == VCPU_OFF;
 	if (was_off) {
+		sched.on_count++;
 		make_runnable(vcpu);
 		call_for_cpu();
 	}
@@ -310,6 +313,7 @@ static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 		insert_runnable(vcpu);
 	} else if (leave == LEAVE_STOP) {
 		store_release(&vcpu->state, VCPU_OFF);
+		sched.on_count--;
 		last = atomic_sub(&vm->vcpus_on, 1) == 0;
 	} else {
 		vcpu->state = VCPU_BLOCKED;
@@ -328,6 +332,15 @@ static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
+/*
+ * A vCPU that sleeps in an untrapped WFI counts as running: where others may want its CPU, that
+ * would be charged to it, and it would wait behind them when it wakes.
+ */
+static bool wfi_is_trapped(const struct cpu *cpu)
+{
+	return cpu->contended || load_relaxed(&sched.on_count) > cpu_count;
+}
+
 static void run(struct cpu *cpu, struct vcpu *vcpu)
 {
 	enum vcpu_leave leave;
@@ -339,7 +352,7 @@ static void run(struct cpu *cpu, struct vcpu *vcpu)
 		account_before_guest_ticks = arch_now();
 	}
 	for (;;) {
-		arch_vcpu_trap_idle(vcpu, cpu->contended);
+		arch_vcpu_trap_idle(vcpu, wfi_is_trapped(cpu));
 		leave = vcpu_run(vcpu);
 		keep_house(cpu);
 		if ((leave != LEAVE_YIELD && leave != LEAVE_RELAX) || !goes_on(cpu, vcpu, leave)) {
