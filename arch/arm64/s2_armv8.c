@@ -140,9 +140,8 @@ u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken)
 	return field_set(ipa >> PAGE_SHIFT, TLBI_BASE) |
 	       /* TTL counts as the manual does, 0 = not said; only leaves of one level may say it.
 		*/
-	       field_set(level < 3 ? 3 - level : 0, TLBI_TTL) |
-	       field_set(num - 1, TLBI_NUM) | field_set(scale, TLBI_SCALE) |
-	       field_set(TLBI_TG_4K, TLBI_TG);
+	       field_set(level < 3 ? 3 - level : 0, TLBI_TTL) | field_set(num - 1, TLBI_NUM) |
+	       field_set(scale, TLBI_SCALE) | field_set(TLBI_TG_4K, TLBI_TG);
 }
 
 #define TLBI_IPA_TTL BITS(47, 44)

@@ -1,9 +1,8 @@
 /*
  * ARMv8 stage-2, 4 KiB granule: the facts (DDI 0487, D8.3.2 figures D8-14, D8-15 and table D8-52).
  *
- *   63..59  58..55   54..53  52    51    50..48  47.........12  11  10  9..8  7..6  5..2     1 0
- *   ignored software XN      cont  DBM   0       output address 0   AF  SH    S2AP  MemAttr  type
- * valid
+ *   63..59   58..55  54..53 52   51  50..48 47......12 11 10 9..8 7..6 5..2    1    0
+ *   ignored  soft.   XN     cont DBM 0      address    0  AF SH   S2AP MemAttr type valid
  *
  *   type 1 at level 0: page; 0 above level 0: block; 1 above level 0: table (address only).
  */

@@ -2,6 +2,9 @@
 // numbers.
 #include "s2_test_machine.h"
 
+#include <algorithm>
+#include <vector>
+
 namespace
 {
 
@@ -67,6 +70,68 @@ TEST(S2Armv8, the_level_hint_counts_as_the_manual_does)
 
 	EXPECT_EQ(field_get(s2_armv8_range_operand(0, 1, 0, &taken), BITS(38, 37)), 3u);
 	EXPECT_EQ(field_get(s2_armv8_range_operand(0, 512, 1, &taken), BITS(38, 37)), 2u);
+}
+
+TEST(S2Armv8, output_addresses_have_at_most_48_bits)
+{
+	struct s2 s2 = {};
+
+	s2.ipa_bits = 40;
+	s2.root_level = 2;
+	for (unsigned range = 0; range <= 6; range++) {
+		u64 vtcr = s2_armv8_vtcr(&s2, {range, false, false});
+
+		EXPECT_EQ(field_get(vtcr, BITS(18, 16)), std::min(range, 5u)) << range;
+		EXPECT_EQ(vtcr & (BIT(19) | BIT(21)), 0u);
+	}
+}
+
+std::vector<std::pair<enum s2_armv8_tlbi, u64>> flushes(u64 pages, unsigned level, bool by_range,
+							bool ttl)
+{
+	struct s2_armv8_flush flush = {MIB(64), MIB(64) + pages * PAGE_SIZE, level, by_range, ttl};
+	std::vector<std::pair<enum s2_armv8_tlbi, u64>> list;
+	enum s2_armv8_tlbi tlbi;
+	u64 operand;
+
+	while ((tlbi = s2_armv8_flush_next(&flush, &operand)) != FLUSH_DONE) {
+		list.emplace_back(tlbi, operand);
+	}
+	return list;
+}
+
+TEST(S2Armv8, few_leaves_go_one_by_one_and_many_with_the_whole_space)
+{
+	for (unsigned level : {0u, 1u}) {
+		u64 leaf = BIT(9 * level);
+		auto few = flushes(512 * leaf, level, false, true);
+		auto many = flushes(513 * leaf, level, false, true);
+
+		ASSERT_EQ(few.size(), 512u);
+		for (u64 i = 0; i < 512; i++) {
+			u64 hint = 4 | (3 - level);
+
+			EXPECT_EQ(few[i].first, FLUSH_IPAS2E1IS);
+			EXPECT_EQ(few[i].second, (MIB(64) >> 12) + i * leaf + (hint << 44));
+		}
+		ASSERT_EQ(many.size(), 1u);
+		EXPECT_EQ(many[0].first, FLUSH_VMALLS12E1IS);
+	}
+	EXPECT_EQ(flushes(1, 0, false, false)[0].second, MIB(64) >> 12)
+		<< "no hint without FEAT_TTL";
+	EXPECT_EQ(flushes(3, S2_LEVELS_MAX, false, true).size(), 3u)
+		<< "of any level: page by page";
+}
+
+TEST(S2Armv8, a_range_goes_in_few_instructions_where_there_are_ranges)
+{
+	auto all = flushes(BIT(18) + 512 + 3, S2_LEVELS_MAX, true, true);
+
+	EXPECT_LE(all.size(), 4u);
+	for (auto &[tlbi, operand] : all) {
+		EXPECT_EQ(tlbi, FLUSH_RIPAS2E1IS);
+	}
+	EXPECT_TRUE(flushes(0, 0, true, true).empty());
 }
 
 } // namespace

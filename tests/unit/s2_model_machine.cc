@@ -44,6 +44,14 @@ model::ReferencePage page_of(u64 pa, struct s2_attr attr)
 	return page;
 }
 
+// Do the tables still lead where this walk cache entry says?
+bool links(const model::Walk &walk, const model::TlbEntry &entry)
+{
+	return std::any_of(walk.steps.begin(), walk.steps.end(), [&](const model::Step &step) {
+		return step.level == entry.level && step.next == entry.pa;
+	});
+}
+
 // A block's unused part goes back page by page.
 void trim(hpa_t block, u64 start, u64 end)
 {
@@ -543,9 +551,12 @@ void Machine::judge_forgotten(const Range &range)
 		if (map_.find(ipa) || is_in_open_batch(ipa)) {
 			continue;
 		}
+		model::Walk walk = walker_.look(registers_, ipa);
+
 		for (unsigned cpu = 0; cpu < kCpus; cpu++) {
 			for (const model::TlbEntry &e : tlb_->cached(cpu, kVmid, ipa)) {
-				if (e.kind != model::TlbEntry::Table) {
+				if (e.kind != model::TlbEntry::Table ||
+				    !(any_open() || links(walk, e))) {
 					wrong("after the close a CPU has " + e.text(), ipa);
 				}
 			}

@@ -183,4 +183,18 @@ TEST_P(S2Model, random_operations_leave_what_the_reference_says)
 	}
 }
 
+// Without an unmapped page beside it, so that nothing else invalidates the way to it.
+TEST_P(S2Model, the_way_to_a_table_without_pages_is_forgotten_too)
+{
+	Op fault = {FAULT, 2, 5, 1, 0, 1}; // one table of two that it needs
+	Op unmap = {UNMAP, 2, 5, 1, 0, -1};
+
+	for (u64 seed = 0; seed < 4; seed++) {
+		Shape shape = {GetParam().format, GetParam().hardware_access, (seed & 1) != 0,
+			       (seed & 2) != 0, 40};
+
+		EXPECT_EQ(judge(shape, {fault, unmap}), "");
+	}
+}
+
 } // namespace

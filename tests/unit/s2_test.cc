@@ -723,6 +723,54 @@ TEST_P(S2, unmapping_inside_a_leaf_takes_no_more_tables_than_it_needs)
 	taken_for_good = frame_count(FRAME_HYP);
 }
 
+// A fault that was on its way when its table was unlinked finds its swap refused (I10).
+TEST_P(S2, a_walker_in_an_unlinked_table_is_sent_back)
+{
+	for (bool whole : {true, false}) {
+		struct s2_cursor late;
+		hpa_t page = guest_block(0);
+
+		map_block(MIB(2), 0);
+		s2_cursor_start(&late, &s2, gpa(MIB(2) + 9 * PAGE_SIZE));
+		s2_cursor_descend(&late, 0);
+		ASSERT_EQ(late.level, 0u);
+		ASSERT_EQ(unmap(MIB(2), whole ? MIB(2) : PAGE_SIZE), OK);
+		EXPECT_FALSE(
+			s2_entry_set(&late, s2_leaf_entry(late.format, page, kRwx, 0), nullptr));
+		EXPECT_EQ(s2_entry_kind(late.format, late.entry, 0), S2_POISON);
+		frame_put(page);
+	}
+}
+
+TEST_P(S2, a_table_of_pages_goes_as_one_range)
+{
+	for (u64 i = 0; i < 512; i += 2) {
+		map_block(MIB(2) + i * PAGE_SIZE, 0);
+	}
+	ASSERT_EQ(unmap(MIB(2), MIB(2)), OK);
+	EXPECT_LE(s2.stats.flush_ranges, 2u) << "one for the table, one for the table above it";
+	EXPECT_EQ(s2.stats.flush_whole, GetParam().broadcasts ? 0u : 1u);
+}
+
+// It could not go because of the other batch; what this one cleared in it is still not closed (I9).
+TEST_P(S2, a_table_that_stays_keeps_its_cleared_entries_cleared)
+{
+	struct s2_batch other, own;
+	hpa_t page = guest_block(0);
+
+	map_block(MIB(2), 0);
+	map_block(MIB(2) + PAGE_SIZE, 0);
+	s2_batch_open(&other, &s2);
+	s2_batch_open(&own, &s2);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2) + PAGE_SIZE), PAGE_SIZE, &other), OK);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &own), OK);
+	ASSERT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0) << "the table is gone: this tests nothing";
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(2)), 0, page, kRwx), AGAIN);
+	s2_batch_close(&own);
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(2)), 0, page, kRwx), OK);
+	s2_batch_close(&other);
+}
+
 class S2Generations : public S2Test
 {
 };
