@@ -4,6 +4,8 @@
  */
 #include "hyp/log.h"
 
+#include "hyp/units.h"
+
 #include "config_internal.h"
 
 static u32 read_cell(const struct config_property *p, u32 index)
@@ -168,28 +170,11 @@ static u64 leading_number(const char **at)
 	return number;
 }
 
-/* The unit that a letter means, as a person may write it; 0: none. */
-static u64 unit_of(char letter)
-{
-	switch (letter) {
-	case 'K':
-	case 'k':
-		return KIB(1);
-	case 'M':
-	case 'm':
-		return MIB(1);
-	case 'G':
-	case 'g':
-		return GIB(1);
-	}
-	return 0;
-}
-
 static bool refuse_unit(struct config_reporter *r, const struct config_property *p, u64 number,
 			char letter)
 {
 	char hint[48];
-	u64 unit = unit_of(letter);
+	u64 unit = unit_of_letter(letter);
 
 	text_format(hint, sizeof(hint), "did you mean \"%llu%c\"?", (unsigned long long)number,
 		    unit == KIB(1)   ? 'K'
@@ -206,7 +191,7 @@ static bool read_memory_string(struct config_reporter *r, const struct config_pr
 	const char *text = (const char *)p->data;
 	const char *at = text;
 	u64 number = leading_number(&at);
-	u64 unit = unit_of(*at);
+	u64 unit = unit_of_letter(*at);
 
 	if (at == text) {
 		return config_refuse(r, p, "want a number and a unit, such as \"256M\"", "");

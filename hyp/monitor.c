@@ -9,8 +9,9 @@
 
 #include <string.h>
 
-#include "config_internal.h" /* the guess behind "did you mean" */
+#include "hyp/config_guess.h"
 #include "hyp/console.h"
+#include "hyp/units.h"
 #include "hyp/vm.h"
 
 #define PROMPT "lamina> "
@@ -94,23 +95,6 @@ static const char *read_digits(const char *word, unsigned base, u64 *value, bool
 	return word;
 }
 
-static u64 unit_of(char letter)
-{
-	switch (letter) {
-	case 'K':
-	case 'k':
-		return KIB(1);
-	case 'M':
-	case 'm':
-		return MIB(1);
-	case 'G':
-	case 'g':
-		return GIB(1);
-	default:
-		return 0;
-	}
-}
-
 bool monitor_number(const char *word, u64 *value)
 {
 	bool hexadecimal = word[0] == '0' && (word[1] | 0x20) == 'x';
@@ -124,8 +108,8 @@ bool monitor_number(const char *word, u64 *value)
 		return false;
 	}
 	if (*end) {
-		return unit_of(*end) && !end[1] &&
-		       !__builtin_mul_overflow(*value, unit_of(*end), value);
+		return unit_of_letter(*end) && !end[1] &&
+		       !__builtin_mul_overflow(*value, unit_of_letter(*end), value);
 	}
 	return true;
 }

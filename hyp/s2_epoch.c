@@ -43,20 +43,26 @@ void s2_walk_end(struct s2 *s2, u64 outer)
 	store_release(&s2->cpu[this_cpu_id()].walking, outer);
 }
 
+/* Another CPU's word: 0, or the generation it is in. Waits until it is in none older than this. */
+static void wait_until_past(const u64 *word, u64 generation)
+{
+	for (;;) {
+		u64 since = load_acquire(word);
+
+		if (since == 0 || since >= generation) {
+			return;
+		}
+		cpu_relax();
+	}
+}
+
 void s2_epoch_wait_walks(struct s2 *s2)
 {
 	u64 now = atomic_add(&s2->generation, 1);
 
 	check(s2->cpu[this_cpu_id()].walking == 0);
 	for (u32 i = 0; i < cpu_count; i++) {
-		for (;;) {
-			u64 since = load_acquire(&s2->cpu[i].walking);
-
-			if (since == 0 || since >= now) {
-				break;
-			}
-			cpu_relax();
-		}
+		wait_until_past(&s2->cpu[i].walking, now);
 	}
 }
 
@@ -115,14 +121,7 @@ static void flush_by_generation(struct s2 *s2)
 		kick_if_in_guest(s2, i, generation);
 	}
 	for (u32 i = 0; i < cpu_count; i++) {
-		for (;;) {
-			u64 entered = load_acquire(&s2->cpu[i].in_guest);
-
-			if (entered == 0 || entered >= generation) {
-				break;
-			}
-			cpu_relax();
-		}
+		wait_until_past(&s2->cpu[i].in_guest, generation);
 	}
 }
 

@@ -26,10 +26,9 @@ static struct {
 
 void s2_machine_init(void)
 {
-	static const u8 pa_bits[] = {32, 36, 40, 42, 44, 48, 52};
 	u64 mmfr0 = read_sysreg(id_aa64mmfr0_el1), mmfr1 = read_sysreg(id_aa64mmfr1_el1);
 	u64 mmfr2 = read_sysreg(SYS_ID_AA64MMFR2_EL1), isar0 = read_sysreg(id_aa64isar0_el1);
-	unsigned range = min_u64(field_get(mmfr0, ID_AA64MMFR0_PARANGE), ARRAY_COUNT(pa_bits) - 1);
+	unsigned range = field_get(mmfr0, ID_AA64MMFR0_PARANGE);
 
 	machine.format = field_get(mmfr2, ID_AA64MMFR2_FWB) ? &s2_armv8_4k_fwb : &s2_armv8_4k;
 	machine.features.pa_range = range;
@@ -37,7 +36,7 @@ void s2_machine_init(void)
 	machine.features.vmid16 = field_get(mmfr1, ID_AA64MMFR1_VMIDBITS) == 2;
 	machine.range_tlbi = field_get(isar0, ID_AA64ISAR0_TLB) >= 2;
 	machine.ttl = field_get(mmfr2, ID_AA64MMFR2_TTL) >= 1;
-	machine.ipa_bits = min_u64(IPA_BITS_WANTED, pa_bits[range]);
+	machine.ipa_bits = min_u64(IPA_BITS_WANTED, parange_bits(range));
 }
 
 const struct s2_format *arch_s2_format(void)

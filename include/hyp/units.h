@@ -27,4 +27,21 @@ u32 units_percent(u64 part, u64 whole);
 /* Hundredths of a percent, rounded down. */
 u32 units_percent_hundredths(u64 part, u64 whole);
 
+/* The unit that a letter means, as a person may write it; 0: none. */
+static inline u64 unit_of_letter(char letter)
+{
+	switch (letter) {
+	case 'K':
+	case 'k':
+		return KIB(1);
+	case 'M':
+	case 'm':
+		return MIB(1);
+	case 'G':
+	case 'g':
+		return GIB(1);
+	}
+	return 0;
+}
+
 #endif
