@@ -56,6 +56,9 @@ enum status arch_cpu_start(unused struct cpu *cpu)
 void arch_cpu_send_kick(struct cpu *cpu)
 {
 	store_once(&cpu->arch.kicked, true);
+	if (fake_flush_hook.kick) {
+		fake_flush_hook.kick(fake_flush_hook.context, cpu->id);
+	}
 }
 
 void arch_cpu_idle(void)
