@@ -1,14 +1,17 @@
 ## Lamina, a thin type-1 hypervisor. What can be asked for:
 ##
 ##   make run         boot CONFIG in QEMU, with the keyboard    make test       everything that shows it right
-##   make check       say what is wrong with CONFIG             make bench      count instructions (bench-boot, bench-exits)
+##   make check       say what is wrong with CONFIG             make bench      count instructions (bench-boot, -exits, -s2)
+##   make mutants     do the tests notice wrong edits of s2?    make coverage   what of s2 they reach    make size   its size
 ##   make qemu-cmd    print run's command                       make gdb        run, stopped, with gdb attached
 ##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
 ##   make tags        for editors                               make clean      (distclean: downloads too)
+##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
 ##   CONFIG=configs/x.dts  ARCH=arm64  CPU=cortex-a76|cortex-a72|neoverse-n1|max|...  SMP=2  MEM=1024  TIMEOUT=seconds
 ##   BATCH=1 no keyboard   OUT=dir logs and summary   ICOUNT=1 repeatable   LOG=error|warn|info|debug   V=1 show commands
-##   ONLY=regex of names of tests
+##   ONLY=regex of names of tests   MUTANTS=120 how many   SEED=1 which   JOBS=2 how many at once
+##   STEPS_PREEMPTIONS=n how deep tests/steps looks
 #
 # build/ARCH/         Lamina            build/host/       parser, tests and fuzzers for this machine
 # build/guest/ARCH/   guests            build/debian/     what was downloaded
@@ -38,14 +41,17 @@ LIBS = $(DEBIAN)/root/usr/lib/aarch64-linux-gnu/libfdt.a -lgcc
 HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
 OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 
-# What the host compiles: the core, and of arm64 what is logic alone, without assembly.
-PURE = guest_fdt image s2_armv8 vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc vsysreg \
-	vtime_pv vtrng
-CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE:%=arch/arm64/%.c)
+# What the host compiles: the core, and of each machine what is logic alone, without assembly.
+PURE_arm64 = guest_fdt image s2_armv8 vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc \
+	vsysreg vtime_pv vtrng
+PURE_x86_64 = s2_ept s2_npt
+PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c)
+CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) arch/arm64/image.c
-HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64
+HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64 -Iarch/x86_64
 FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS = 20
+SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
 	$(LOG:%=--log %) $(BATCH:%=--batch)
@@ -65,11 +71,26 @@ gdb: $(READY)
 check: $(H)/check | build/setup.host
 	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
 
-test: $(READY) $(H)/unit/all $(H)/race/all $(FUZZ)
+test: $(READY) $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
 	$(Q)tests/run --arch $(ARCH) --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
 
+soak: $(H)/model/all
+	$(Q)S2_MODEL_SECONDS=$(SECONDS) $< --gtest_brief=1
+
 bench bench-boot bench-exits: $(READY)
-	$(Q)tools/lamina bench --arch $(ARCH) $(if $(@:bench=),$(@:bench-%=%),boot exits)
+bench bench-s2: $(H)/s2-bench
+bench bench-boot bench-exits bench-s2:
+	$(Q)tools/lamina bench $(if $(@:bench=),$(@:bench-%=%),boot exits s2) --arch $(ARCH)
+
+# How good the tests of the tables are, cheapest first; and how large the tables are.
+TESTS_OF_TABLES = quick unit race $(patsubst tests/%,%,$(wildcard tests/steps))
+mutants: $(TESTS_OF_TABLES:%=$(H)/%/all)
+	$(Q)tests/mutants/run $(MUTANTS:%=--count %) $(SEED:%=--seed %) $(if $(ONLY),--only '$(ONLY)') \
+		$(JOBS:%=--jobs %) $(TESTS_OF_TABLES)
+coverage: $(H)/cov/all
+	$(Q)tools/coverage cov
+size: | build/setup.host
+	$(Q)tools/size
 
 # Lamina. The first link's symbols become the table that backtraces are read with; it lies behind the
 # code, so the second link moves none of them: that is checked.
@@ -106,11 +127,18 @@ $(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(DEBIAN)/se
 
 # Host: the same core, with sanitizers.
 # One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
+# And three sets without: quick is for mutants, cov counts what ran, bench is what is measured.
+KINDS = unit model race steps fuzz quick cov bench
 SAN_unit = -fsanitize=address,undefined
+SAN_model = -O2
 SAN_race = -fsanitize=thread
 SAN_fuzz = -fsanitize=address,undefined,fuzzer-no-link -w
-CC_unit = gcc
-CC_race = gcc
+SAN_cov = --coverage -fprofile-update=atomic -O0
+SAN_bench = -O2 -fomit-frame-pointer -mgeneral-regs-only
+# steps: what thread sanitizer makes of C calls tests/steps/hooks.cc at every atomic access; C++ is the scheduler.
+SAN_steps = -fsanitize=thread -O2
+SANXX_steps = -O2
+$(foreach kind,$(KINDS),$(eval CC_$(kind) = gcc))
 CC_fuzz = clang
 core_objects = $(patsubst %,$(H)/$(1)/%.o,$(basename $(CORE)))
 define host_objects
@@ -119,18 +147,33 @@ $(H)/$(1)/%.o: %.c Makefile | build/setup.host
 	$$(Q)mkdir -p $$(@D) && $(CC_$(1)) -std=gnu11 $$(HOST_FLAGS) $(SAN_$(1)) $$(DEPS) -c -o $$@ $$<
 $(H)/$(1)/%.o: %.cc Makefile | build/setup.host
 	$$(call say,CXX)
-	$$(Q)mkdir -p $$(@D) && g++ -std=c++17 $$(HOST_FLAGS) $(SAN_$(1)) $$(DEPS) -c -o $$@ $$<
+	$$(Q)mkdir -p $$(@D) && g++ -std=c++17 -Wno-missing-field-initializers $$(HOST_FLAGS) $(or $(SANXX_$(1)),$(SAN_$(1))) \
+		$$(DEPS) -c -o $$@ $$<
 endef
-$(foreach kind,unit race fuzz,$(eval $(call host_objects,$(kind))))
+$(foreach kind,$(KINDS),$(eval $(call host_objects,$(kind))))
 # The core is an archive, so that a program links only what its tests reach.
-$(foreach kind,unit race fuzz,$(eval $(H)/$(kind)/core.a: $(call core_objects,$(kind))))
+$(foreach kind,$(KINDS),$(eval $(H)/$(kind)/core.a: $(call core_objects,$(kind))))
 $(H)/%/core.a:
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(H)/unit/all: $(patsubst %.cc,$(H)/unit/%.o,$(wildcard tests/unit/*.cc tests/model/*.cc)) $(H)/unit/core.a
+# Random operations by the million, too many for sanitizers; a few thousand are among the unit tests.
+$(H)/model/all: $(patsubst %.cc,$(H)/model/%.o,$(wildcard tests/unit/s2_model_*.cc) \
+	$(filter-out %_test.cc,$(wildcard tests/model/*.cc))) $(H)/model/core.a
 $(H)/race/all: $(patsubst %.cc,$(H)/race/%.o,$(wildcard tests/race/*.cc)) $(H)/race/core.a
-$(H)/unit/all $(H)/race/all:
+# The tests of the tables alone; with the core that counts, those of their races, too.
+quick_tests = $(patsubst %.cc,$(H)/quick/%.o,$(wildcard $(1)))
+TABLE_TESTS = $(call quick_tests,tests/unit/s2*.cc $(filter-out %_test.cc,$(wildcard tests/model/*.cc)))
+$(H)/quick/all: $(TABLE_TESTS) $(H)/quick/core.a
+$(H)/cov/all: $(TABLE_TESTS) $(call quick_tests,tests/race/s2*.cc) $(H)/cov/core.a
+$(H)/unit/all $(H)/model/all $(H)/race/all $(H)/quick/all $(H)/cov/all:
 	$(call say,LD)
 	$(Q)g++ $(SAN_$(notdir $(@D))) -o $@ $^ -lgmock -lgtest -lgtest_main -lfdt -pthread
+$(H)/s2-bench: $(H)/bench/tests/bench/s2_bench.o $(H)/bench/core.a
+	$(call say,LD)
+	$(Q)gcc -o $@ $^ -lfdt -pthread
+$(H)/steps/all: $(patsubst %,$(H)/steps/%.o,$(basename $(wildcard tests/steps/*.cc tests/steps/*.c))) $(H)/steps/core.a
+	$(call say,LD)
+	$(Q)g++ -o $@ $^ -lgtest -lgtest_main -pthread
 $(H)/check: $(CHECK:%.c=$(H)/unit/%.o)
 	$(call say,LD)
 	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
@@ -160,11 +203,12 @@ tags: | build/setup.host
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
-	$(Q)rm -rf build/arm64 build/host build/guest build/config build/bench build/test
+	$(Q)rm -rf build/arm64 build/host build/guest build/config build/bench build/test build/mutants
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all run qemu-cmd gdb check test bench bench-boot bench-exits guests format lint tags help clean distclean
+.PHONY: all run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 mutants coverage size guests format lint tags help \
+	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(OBJS:.o=.d) $(wildcard $(H)/*/*/*.d $(H)/*/*/*/*.d)

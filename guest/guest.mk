@@ -1,7 +1,7 @@
 # The small guests: each is guest/NAME.c on guest/lib*.c and guest/start.S, linked anywhere (PIE that relocates
 # itself) and flattened to build/guest/arm64/NAME.bin. Some carry a Linux Image header, some are plain flat
 # binaries, so that both ways to be loaded are used; hello comes as both.
-SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern
+SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern tables
 SMALL_FLAT = abuse hello-flat touch hole mmio timer crash reset user
 SMALL = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
 SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fvisibility=hidden \

@@ -57,6 +57,13 @@ static bool read_page_size(struct config_reporter *r, const struct config_proper
 	       config_refuse(r, p, "want \"4K\" or \"2M\"", "");
 }
 
+/* A seed; see hyp/exercise.c. */
+static bool read_exercise(struct config_reporter *r, const struct config_property *p,
+			  struct config_vm *vm)
+{
+	return config_read_u32(r, p, 1, CONFIG_EXERCISE_MAX, &vm->exercise);
+}
+
 static bool read_bootargs(struct config_reporter *r, const struct config_property *p,
 			  struct config_vm *vm)
 {
@@ -132,6 +139,7 @@ static const struct word words[] = {
 	{"lamina,name", read_name, NULL},
 	{"lamina,weight", read_weight, NULL},
 	{"lamina,page-size", read_page_size, NULL},
+	{"lamina,exercise", read_exercise, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
 };

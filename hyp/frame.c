@@ -32,6 +32,8 @@ void frame_init(hpa_t base, u64 bytes, void *table)
 		.entries = table,
 		.base_pfn = base.v >> PAGE_SHIFT,
 		.count = bytes >> PAGE_SHIFT,
+		.ram_start = base.v,
+		.ram_bytes = bytes,
 	};
 	arch_zero(table, frame_table_bytes(bytes));
 	for (u32 cpu = 0; cpu < CPU_MAX; cpu++) {

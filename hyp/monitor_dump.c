@@ -65,6 +65,7 @@ static const char *kind_name(enum s2_kind kind)
 		return "mmio";
 	case S2_LEAF:
 	case S2_TABLE:
+	case S2_HELD:
 		break;
 	}
 	return "?";

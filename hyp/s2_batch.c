@@ -15,8 +15,9 @@
 
 void s2_batch_open(struct s2_batch *batch, struct s2 *s2)
 {
-	*batch = (struct s2_batch){.s2 = s2};
+	*batch = (struct s2_batch){.s2 = s2, .budget = ~0ull};
 	batch->generation = atomic_add(&s2->generation, 1);
+	batch->transit = s2_absent_entry(s2->format, S2_TRANSIT, batch->generation);
 	for (unsigned i = 0;; i = (i + 1) % S2_OPEN_MAX) {
 		if (load_relaxed(&s2->open[i]) == 0 &&
 		    cas_u64(&s2->open[i], 0, batch->generation)) {
@@ -27,39 +28,84 @@ void s2_batch_open(struct s2_batch *batch, struct s2 *s2)
 	}
 }
 
-void s2_batch_note_range(struct s2_batch *batch, gpa_t at, u64 size, unsigned level)
-{
-	u64 start = at.v, end = at.v + size;
+/* ---- Ranges -------------------------------------------------------------------------------- */
 
-	batch->entries++;
-	if (batch->everything) {
+static __attribute__((noinline)) void note_apart(struct s2_batch *batch, u64 start, u64 end,
+						 unsigned level)
+{
+	struct s2_batch_range *last = batch->last;
+
+	if (batch->everything || (last && start >= last->start && end <= last->end &&
+				  last->level == S2_LEVELS_MAX)) {
 		return;
 	}
-	if (batch->range_count > 0) {
-		typeof(batch->ranges[0]) *last = &batch->ranges[batch->range_count - 1];
-
-		if (start >= last->start && end <= last->end && last->level == S2_LEVELS_MAX) {
-			return;
-		}
-		if (start == last->end) {
-			last->end = end;
-			last->level = last->level == level ? level : S2_LEVELS_MAX;
-			return;
-		}
+	if (last && start == last->end) {
+		last->end = end;
+		last->level = S2_LEVELS_MAX;
+		return;
 	}
 	if (batch->range_count == S2_BATCH_RANGES) {
 		batch->everything = true;
+		batch->last = NULL;
 		return;
 	}
-	batch->ranges[batch->range_count++] =
-		(typeof(batch->ranges[0])){.start = start, .end = end, .level = level};
+	batch->last = &batch->ranges[batch->range_count++];
+	*batch->last = (struct s2_batch_range){.start = start, .end = end, .level = level};
 }
 
+/* Mostly it goes on where the last range ended. */
+void s2_batch_note_range(struct s2_batch *batch, gpa_t at, u64 size, unsigned level, u64 entries)
+{
+	struct s2_batch_range *last = batch->last;
+
+	batch->entries += entries;
+	if (last && last->end == at.v && last->level == level) {
+		last->end += size;
+	} else {
+		note_apart(batch, at.v, at.v + size, level);
+	}
+}
+
+/* ---- Frames -------------------------------------------------------------------------------- */
+
+/* A head's address, and in the bits below a frame's size how many more references to it go. */
 static void free_shared(struct s2_batch *batch)
 {
 	while (batch->shared_count > 0) {
-		frame_put(hpa(batch->shared[--batch->shared_count]));
+		u64 head = batch->shared[--batch->shared_count];
+
+		for (u64 more = head % PAGE_SIZE; more > 0; more--) {
+			frame_put(hpa(align_down(head, PAGE_SIZE)));
+		}
+		frame_put(hpa(align_down(head, PAGE_SIZE)));
 	}
+}
+
+/* The box is full. A run of entries notes its range when all of it is cleared, so what was noted so
+ * far is not all that was cleared: everything is invalidated, and again at the close. */
+static void empty_box(struct s2_batch *batch)
+{
+	batch->everything = true;
+	s2_batch_flush(batch);
+	s2_epoch_wait_walks(batch->s2);
+	free_shared(batch);
+	batch->everything = true;
+}
+
+/* Is this the block that was noted last? The parts of a block that is shared come one by one. */
+static bool note_again(struct s2_batch *batch, u64 head)
+{
+	u64 *last;
+
+	if (batch->shared_count == 0) {
+		return false;
+	}
+	last = &batch->shared[batch->shared_count - 1];
+	if (align_down(*last, PAGE_SIZE) != head || *last % PAGE_SIZE == PAGE_SIZE - 1) {
+		return false;
+	}
+	++*last;
+	return true;
 }
 
 /*
@@ -73,23 +119,25 @@ static void note_block(struct s2_batch *batch, struct frame *frame)
 		batch->frames = frame_hpa(frame).v;
 		return;
 	}
+	if (note_again(batch, frame_hpa(frame).v)) {
+		return;
+	}
 	if (batch->shared_count == S2_BATCH_SHARED) {
-		s2_batch_flush(batch);
-		s2_epoch_wait_walks(batch->s2);
-		free_shared(batch);
+		empty_box(batch);
 	}
 	batch->shared[batch->shared_count++] = frame_hpa(frame).v;
 }
 
-/* Every block of frames in the leaf. A frame outside the frame table is nobody's to give back. */
-void s2_batch_note_leaf(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry)
+/* Every block in the leaf. A frame outside the frame table is nobody's to give back, and what a
+ * view shows is its base's. */
+void s2_batch_note_frames(struct s2_batch *batch, hpa_t first, u64 size)
 {
-	const struct s2_format *f = batch->s2->format;
-	u64 span = s2_span(f, level), ram = frame_table.base_pfn << PAGE_SHIFT;
-	hpa_t first = s2_entry_hpa(f, entry);
+	u64 ram = frame_table.ram_start;
 
-	s2_batch_note_range(batch, at, span, level);
-	for (u64 done = first.v < ram ? ram - first.v : 0; done < span;) {
+	if (unlikely(batch->s2->rules)) {
+		return;
+	}
+	for (u64 done = first.v < ram ? ram - first.v : 0; done < size;) {
 		struct frame *frame = frame_of(hpa_add(first, done));
 
 		if (!frame) {
@@ -102,14 +150,6 @@ void s2_batch_note_leaf(struct s2_batch *batch, gpa_t at, unsigned level, u64 en
 	}
 }
 
-void s2_batch_note_table(struct s2_batch *batch, u64 *table)
-{
-	u64 next = batch->tables >> PAGE_SHIFT;
-
-	store_release(&table[0], s2_absent_entry(batch->s2->format, S2_POISON, next));
-	batch->tables = ptr_hpa(table).v;
-}
-
 static void free_frames(struct s2_batch *batch)
 {
 	while (batch->frames) {
@@ -120,23 +160,100 @@ static void free_frames(struct s2_batch *batch)
 	}
 }
 
+/* ---- Tables -------------------------------------------------------------------------------- */
+
+void s2_batch_note_table(struct s2_batch *batch, u64 *table)
+{
+	u64 next = batch->tables >> PAGE_SHIFT;
+
+	atomic_sub(&batch->s2->stats.tables, 1);
+	store_release(&table[0], s2_absent_entry(batch->s2->format, S2_POISON, next));
+	batch->tables = ptr_hpa(table).v;
+}
+
 static void free_tables(struct s2_batch *batch)
 {
 	while (batch->tables) {
-		u64 *table = (u64 *)hpa_ptr(hpa(batch->tables));
+		u64 *table = hpa_ptr(hpa(batch->tables));
 
 		batch->tables = s2_absent_payload(batch->s2->format, table[0]) << PAGE_SHIFT;
-		s2_table_free(batch->s2, table);
+		frame_put(ptr_hpa(table));
 	}
 }
 
+/* ---- What is broken until the close --------------------------------------------------------- */
+
+/* The word of the table behind the slot links to the slot before it: see s2_cursor.h. */
+void s2_batch_note_broken(struct s2_batch *batch, u64 *slot, const u64 *table)
+{
+	u64 next = (u64)(uintptr_t)batch->broken;
+
+	atomic_or(s2_table_word(table), field_set(next / sizeof(*slot), ~S2_TABLE_LIVE));
+	batch->broken = slot;
+}
+
+static u64 *take_broken(struct s2_batch *batch, const u64 *table)
+{
+	u64 *slot = batch->broken;
+	u64 word = atomic_and(s2_table_word(table), S2_TABLE_LIVE);
+
+	batch->broken = (u64 *)(uintptr_t)(field_get(word, ~S2_TABLE_LIVE) * sizeof(*slot));
+	return slot;
+}
+
+bool s2_batch_forget_broken(struct s2_batch *batch, const u64 *slot, const u64 *table)
+{
+	if (batch->broken != slot) {
+		return false;
+	}
+	take_broken(batch, table);
+	return true;
+}
+
+/* A leaf was split: the table of its parts becomes real. */
+static void link_parts(struct s2_batch *batch, u64 *slot, u64 broken, const u64 *table)
+{
+	s2_slot_mend(batch->s2, slot, broken, s2_link_entry(batch->s2, table));
+}
+
+/* All that is broken was invalidated, and no walk stands in what it leads to. */
+static void mend_broken(struct s2_batch *batch)
+{
+	struct s2 *s2 = batch->s2;
+
+	while (batch->broken) {
+		u64 broken = load_acquire(batch->broken);
+		u64 payload = s2_absent_payload(s2->format, broken);
+		const u64 *table = s2_lead_table(payload);
+		u64 *slot = take_broken(batch, table);
+
+		if (!s2_lead_is_fold(payload)) {
+			link_parts(batch, slot, broken, table);
+			continue;
+		}
+		lock_take(&s2->lock);
+		s2_fold_finish(batch, slot, broken);
+		lock_drop(&s2->lock);
+	}
+}
+
+/* ---- The close ----------------------------------------------------------------------------- */
+
 void s2_batch_flush(struct s2_batch *batch)
 {
-	atomic_add(&batch->s2->stats.batches, 1);
-	atomic_add(&batch->s2->stats.flush_entries, batch->entries);
+	struct s2 *s2 = batch->s2;
+
+	atomic_add(&s2->stats.batches, 1);
+	atomic_add(&s2->stats.flush_entries, batch->entries);
+	/* Who comes to depend on the space sees what was changed, or we see that it does. */
+	fence_full();
+	if (unlikely(s2->rules || load_relaxed(&s2->dependent_count))) {
+		s2_view_sweep(batch);
+	}
 	s2_epoch_flush(batch);
 	batch->entries = 0;
 	batch->range_count = 0;
+	batch->last = NULL;
 	batch->everything = false;
 }
 
@@ -146,9 +263,13 @@ void s2_batch_close(struct s2_batch *batch)
 
 	check(s2);
 	if (batch->entries) {
+		u64 since = arch_now();
+
 		s2_batch_flush(batch);
 		s2_epoch_wait_walks(s2);
+		atomic_add(&s2->stats.epoch_ticks, arch_now() - since);
 	}
+	mend_broken(batch);
 	store_release(batch->open, 0);
 	free_frames(batch);
 	free_shared(batch);

@@ -1,178 +1,507 @@
 /*
  * The one place that writes an entry which hardware or another CPU can see.
  *
- * Every write is a compare-and-swap against the value that the cursor read (I2), so an accessed or
- * dirty bit that hardware set meanwhile is never lost: the swap fails, and the caller looks again.
- * With the write go, inseparably, the number of entries in use in the table, the numbers of leaves,
- * and the note in the batch of what has to be invalidated.
+ * Every write is a compare-and-swap against the value that was read (I2), so an accessed or dirty
+ * bit that hardware set meanwhile is never lost: the swap fails, and one looks again. With the
+ * write go, inseparably, the number of entries in use in the table, the numbers of leaves, and the
+ * note in the batch of what has to be invalidated.
  *
  * Legal changes of a live entry: to a not-present one; or to the same translation with other
  * permissions or flags. A leaf is never replaced by a table, nor a table by a leaf, without a
  * not-present entry and an invalidation in between: that is break-before-make (DDI 0487, D8.14.1),
- * and one sequence for every format (I6).
+ * and one sequence for every format (I6). Where the CPU allows it (S2_SIZE_CHANGE) a leaf may
+ * become a table of equal leaves at once.
  */
 #include "hyp/s2_cursor.h"
 
 #include "hyp/log.h"
 
-static bool change_is_legal(const struct s2_format *f, u64 old, u64 new, unsigned level)
+#include <arch/s2.h>
+
+static inline bool swap_entry(u64 *slot, u64 old, u64 new)
 {
+	return cas_u64(slot, old, new);
+}
+
+/* Walkers that do not snoop: each line that was written goes to memory once. */
+static inline void written(const struct s2 *s2, const u64 *slot, u64 count)
+{
+	if (unlikely(s2->traits & S2_NONCOHERENT)) {
+		arch_s2_clean(slot, count * sizeof(*slot));
+	}
+}
+
+/* ---- Counts -------------------------------------------------------------------------------- */
+
+/* The root is never empty to us, so nobody counts what is in it. */
+static inline void count_used(const struct s2_cursor *c, s64 count)
+{
+	if (c->level != c->s2->root_level) {
+		atomic_add(s2_table_word(s2_slot_table(c->format, c->slot)), (u64)count);
+	}
+}
+
+static void count_change(const struct s2_cursor *c, u64 old, u64 new)
+{
+	const struct s2_format *f = c->format;
+	int used = s2_entry_in_use(f, new) - s2_entry_in_use(f, old);
+	int leaves = s2_entry_is_leaf(f, new, c->level) - s2_entry_is_leaf(f, old, c->level);
+
+	if (used) {
+		count_used(c, used);
+	}
+	if (leaves) {
+		s2_count_leaves(c->s2, c->level, leaves);
+	}
+}
+
+/* ---- One entry ----------------------------------------------------------------------------- */
+
+static bool change_is_legal(const struct s2_cursor *c, u64 old, u64 new)
+{
+	const struct s2_format *f = c->format;
+
 	if (!s2_entry_present(f, old) || !s2_entry_present(f, new)) {
 		return true;
 	}
-	return s2_entry_is_leaf(f, old, level) == s2_entry_is_leaf(f, new, level) &&
-	       s2_entry_hpa(f, old).v == s2_entry_hpa(f, new).v;
+	if (s2_entry_is_leaf(f, old, c->level) != s2_entry_is_leaf(f, new, c->level)) {
+		return s2_entry_is_leaf(f, old, c->level) && (c->s2->traits & S2_SIZE_CHANGE);
+	}
+	return s2_entry_hpa(f, old).v == s2_entry_hpa(f, new).v;
 }
 
-static u64 *leaf_count(struct s2 *s2, unsigned level)
+static void note_leaf(const struct s2_cursor *c, u64 old, u64 new, struct s2_batch *batch)
 {
-	return level == 0   ? &s2->stats.leaf_4k
-	       : level == 1 ? &s2->stats.leaf_2m
-			    : &s2->stats.leaf_1g;
-}
+	u64 span = s2_span(c->format, c->level);
 
-/* Entries in use keep their table; a transit entry whose batch is open does not, see retire below.
- */
-static void count_change(struct s2_cursor *c, u64 old, u64 new)
-{
-	const struct s2_format *f = c->format;
-	bool was = s2_entry_present(f, old), is = s2_entry_present(f, new);
-
-	if (was == is) {
-		return;
-	}
-	if (c->level != c->s2->root_level) {
-		struct frame *table = frame_at(ptr_hpa(c->table[c->level]));
-
-		atomic_add(&table->live, is ? 1u : -1u);
-	}
-	if (s2_entry_is_leaf(f, is ? new : old, c->level)) {
-		atomic_add(leaf_count(c->s2, c->level), is ? 1ull : -1ull);
+	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), span, c->level, 1);
+	if (!s2_entry_present(c->format, new)) {
+		s2_batch_note_frames(batch, s2_entry_hpa(c->format, old), span);
 	}
 }
 
 bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch)
 {
-	const struct s2_format *f = c->format;
 	u64 old = c->entry;
 
-	check(change_is_legal(f, old, entry, c->level));
-	if (!cas_u64(c->slot, old, entry)) {
+	check(change_is_legal(c, old, entry));
+	if (!swap_entry(c->slot, old, entry)) {
 		s2_cursor_reload(c);
 		return false;
 	}
 	c->entry = entry;
 	count_change(c, old, entry);
-	if (s2_entry_is_leaf(f, old, c->level) && batch) {
-		gpa_t at = gpa(align_down(c->gpa.v, s2_span(f, c->level)));
-
-		if (s2_entry_present(f, entry)) {
-			s2_batch_note_range(batch, at, s2_span(f, c->level), c->level);
-		} else {
-			s2_batch_note_leaf(batch, at, c->level, old);
-		}
+	written(c->s2, c->slot, 1);
+	if (batch && s2_entry_is_leaf(c->format, old, c->level)) {
+		note_leaf(c, old, entry, batch);
 	}
 	return true;
 }
 
-void s2_entry_count_filled(struct s2 *s2, u64 *table, unsigned level)
+bool s2_slot_clear_flag(struct s2 *s2, u64 *slot, u64 flag)
 {
-	u64 count = s2_table_entries(s2->format);
+	u64 old;
 
-	frame_at(ptr_hpa(table))->live = count;
-	atomic_add(leaf_count(s2, level), count);
+	do {
+		old = load_relaxed(slot);
+		if (!s2_entry_present(s2->format, old) || !(old & flag)) {
+			return false;
+		}
+	} while (!swap_entry(slot, old, old & ~flag));
+	written(s2, slot, 1);
+	return true;
 }
+
+void s2_slot_set_flag(struct s2 *s2, u64 *slot, u64 flag)
+{
+	u64 old;
+
+	do {
+		old = load_relaxed(slot);
+		if (!s2_entry_present(s2->format, old) || (old & flag)) {
+			return;
+		}
+	} while (!swap_entry(slot, old, old | flag));
+	written(s2, slot, 1);
+}
+
+bool s2_slot_break(struct s2 *s2, u64 *slot, u64 entry, u64 broken)
+{
+	if (!swap_entry(slot, entry, broken)) {
+		return false;
+	}
+	written(s2, slot, 1);
+	return true;
+}
+
+void s2_slot_mend(struct s2 *s2, u64 *slot, u64 broken, u64 entry)
+{
+	check(s2_entry_kind(s2->format, broken, 1) == S2_BROKEN);
+	/* A slot that leads somewhere is written by the owner of its batch alone. */
+	check(swap_entry(slot, broken, entry));
+	written(s2, slot, 1);
+}
+
+/* ---- Runs ---------------------------------------------------------------------------------- */
+
+u64 s2_run_fill(struct s2_cursor *c, u64 count, u64 entry, u64 step)
+{
+	const u64 empty = c->format->empty;
+	u64 *slot = c->slot, *end = slot + count;
+	u64 filled;
+
+	for (; slot < end; slot++, entry += step) {
+		u64 old = load_relaxed(slot);
+
+		if (old != empty && !s2_entry_is_free(c->s2, old)) {
+			break;
+		}
+		if (!swap_entry(slot, old, entry)) {
+			break;
+		}
+	}
+	filled = (u64)(slot - c->slot);
+	count_used(c, (s64)filled);
+	s2_count_leaves(c->s2, c->level, (s64)filled);
+	written(c->s2, c->slot, filled);
+	return filled;
+}
+
+/*
+ * Which pages may be frames of the frame table, quickly: those whose address lies in its RAM. Where
+ * addresses have high bits of their own every page may, and s2_batch_note_frames looks.
+ */
+struct ram {
+	u64 start, bytes;
+};
+
+static inline struct ram ram_of(const struct s2_format *f)
+{
+	struct ram ram = {frame_table.ram_start, frame_table.ram_bytes};
+
+	if (f->address_high) {
+		ram.bytes = ~0ull;
+	}
+	return ram;
+}
+
+static inline bool may_be_ram(const struct ram *ram, u64 address)
+{
+	return address - ram->start < ram->bytes;
+}
+
+/* What remains of an entry that is cleared: leaves are in transit until the batch is closed, and
+ * what hardware never saw is forgotten at once. */
+static inline u64 cleared(const struct s2_format *f, u64 entry, u64 transit)
+{
+	if (likely(s2_entry_present(f, entry))) {
+		return transit;
+	}
+	switch (s2_entry_kind(f, entry, 0)) {
+	case S2_STORED:
+	case S2_MMIO:
+		return f->empty;
+	default:
+		return entry;
+	}
+}
+
+void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch)
+{
+	const struct s2_format *f = c->format;
+	const struct ram ram = ram_of(f);
+	u64 span = s2_span(f, c->level), leaves = 0, used = 0;
+
+	for (u64 *slot = c->slot, *end = slot + count; slot < end; slot++) {
+		u64 old, new;
+
+		do {
+			old = s2_load_settled(f, slot);
+			new = cleared(f, old, batch->transit);
+		} while (new != old && !swap_entry(slot, old, new));
+		used += new != old;
+		if (new == old || !s2_entry_present(f, old)) {
+			continue;
+		}
+		leaves++;
+		if (c->level > 0 || may_be_ram(&ram, old & f->address)) {
+			s2_batch_note_frames(batch, s2_entry_hpa(f, old), span);
+		}
+	}
+	if (used) {
+		count_used(c, -(s64)used);
+		written(c->s2, c->slot, count);
+	}
+	if (leaves) {
+		s2_count_leaves(c->s2, c->level, -(s64)leaves);
+		s2_batch_note_range(batch, c->gpa, count * span, c->level, leaves);
+	}
+}
+
+/*
+ * The slow half of protect, for spaces where write may be withheld. A page whose writes are logged
+ * has been written if it has `write`: that is not forgotten when it loses it, and `log` with it. A
+ * frame with other holders has `cow` instead of `write`. Neither mark stays where the guest may not
+ * write at all, so that a mark always means: the guest may, once we have looked.
+ */
+static u64 protect_marked(const struct s2_cursor *c, u64 old, u64 new)
+{
+	const struct s2_format *f = c->format;
+	bool written_before = (c->s2->marks & f->log) && (old & f->write);
+
+	new &= ~(f->cow | f->log);
+	if (!(new & f->write)) {
+		return written_before ? new | f->dirty : new;
+	}
+	if ((c->s2->marks & f->cow) &&
+	    s2_memory_is_shared(s2_entry_hpa(f, old), s2_span(f, c->level))) {
+		return (new & ~f->write) | f->cow;
+	}
+	if ((c->s2->marks & f->log) && c->s2->logging == S2_LOG_ON) {
+		return (written_before ? new : new & ~f->write) | f->log;
+	}
+	return new;
+}
+
+/* The same for one entry that is not as it should be, or was not a moment ago. Was it changed? */
+static __attribute__((noinline)) bool protect_entry(const struct s2_cursor *c, u64 *slot, u64 bits)
+{
+	const struct s2_format *f = c->format;
+	u64 old, new;
+
+	do {
+		old = s2_load_settled(f, slot);
+		new = (old & ~f->perm_mask) | bits;
+		if (c->s2->marks) {
+			new = protect_marked(c, old, new);
+		}
+		if (!s2_entry_present(f, old) || new == old) {
+			return false;
+		}
+	} while (!swap_entry(slot, old, new));
+	return true;
+}
+
+/* Where there are no marks. Flags that hardware sets meanwhile are rare: protect_entry() looks again.
+ * Returns how many entries were not changed. */
+static inline u64 protect_plain(const struct s2_cursor *c, u64 *slot, u64 *end, u64 bits)
+{
+	const u64 present = c->format->present, keep = ~c->format->perm_mask;
+	u64 same = 0;
+
+	unroll_loop(8)
+	for (; slot < end; slot++) {
+		u64 old = load_relaxed(slot), new = (old & keep) | bits;
+
+		if (unlikely(new == old || !(old & present)) ||
+		    unlikely(!swap_entry(slot, old, new))) {
+			same += !protect_entry(c, slot, bits);
+		}
+	}
+	return same;
+}
+
+void s2_run_protect(struct s2_cursor *c, u64 count, u8 perm, struct s2_batch *batch)
+{
+	const u64 bits = c->s2->perm_bits[perm];
+	u64 *slot = c->slot, *end = slot + count, same = 0;
+
+	if (likely(c->s2->marks == 0)) {
+		same = protect_plain(c, slot, end, bits);
+	} else {
+		for (; slot < end; slot++) {
+			same += !protect_entry(c, slot, bits);
+		}
+	}
+	if (same < count) {
+		written(c->s2, c->slot, count);
+		s2_batch_note_range(batch, c->gpa, count << c->format->shift[c->level],
+				    c->level, count - same);
+	}
+}
+
+/* The entry as dirty logging holds it. What is BROKEN is its batch's: it counts as written. */
+static u64 held(const struct s2 *s2, u64 entry, unsigned level)
+{
+	const struct s2_format *f = s2->format;
+
+	switch (s2_entry_kind(f, entry, level)) {
+	case S2_LEAF:
+		return s2_entry_cleaned(s2, entry);
+	case S2_TABLE:
+		return s2_leading_entry(f, S2_HELD, s2_entry_table(f, entry), level, false);
+	default:
+		return entry;
+	}
+}
+
+void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level)
+{
+	for (u64 *slot = table, *end = table + entries; slot < end; slot++) {
+		u64 old, new;
+
+		do {
+			old = load_acquire(slot);
+			new = held(s2, old, level);
+		} while (new != old && !swap_entry(slot, old, new));
+	}
+	written(s2, table, entries);
+}
+
+/* ---- One page, which is what most calls are about -------------------------------------------- */
+
+/* Plain tables are of 4 KiB, so any of a table's slots finds its word. */
+
+bool s2_page_fill(struct s2 *s2, u64 *slot, u64 entry)
+{
+	if (!swap_entry(slot, s2->format->empty, entry)) {
+		return false;
+	}
+	atomic_add(s2_table_word(slot), 1);
+	atomic_add(&s2->stats.leaf_4k, 1);
+	written(s2, slot, 1);
+	return true;
+}
+
+u64 s2_page_clear(struct s2 *s2, u64 *slot, u64 entry, gpa_t at, struct s2_batch *batch)
+{
+	u64 a = entry & s2->format->address, page = s2->inside[0] + 1, word;
+
+	if (!swap_entry(slot, entry, batch->transit)) {
+		return S2_NOT_CLEARED;
+	}
+	word = atomic_sub(s2_table_word(slot), 1);
+	atomic_sub(&s2->stats.leaf_4k, 1);
+	written(s2, slot, 1);
+	if (a - frame_table.ram_start < frame_table.ram_bytes) {
+		s2_batch_note_frames(batch, hpa(a), page);
+	}
+	s2_batch_note_range(batch, at, page, 0, 1);
+	return word & S2_TABLE_LIVE;
+}
+
+/* ---- Tables that go ------------------------------------------------------------------------ */
 
 /*
  * Nobody comes to `table` from the root any more, but a walker that was on its way may stand in it:
  * each entry is swapped for POISON, which fails that walker's compare-and-swap and sends it back
- * (I10).
+ * (I10). Typed entries are forgotten with the table.
  */
-static void poison_leaves(struct s2 *s2, u64 *table, gpa_t start, struct s2_batch *batch)
+static void poison_leaves(struct s2 *s2, u64 *table, struct s2_batch *batch)
 {
 	const struct s2_format *f = s2->format;
-	u64 poison = s2_absent_entry(f, S2_POISON, 0);
+	const struct ram ram = ram_of(f);
+	const u64 poison = s2_absent_entry(f, S2_POISON, 0), present = f->present;
+	const u64 address = f->address, span = s2_span(f, 0);
+	u64 *slot = table, *end = table + s2_table_entries(f), absent = 0, leaves;
 
-	for (u64 i = 0; i < s2_table_entries(f); i++) {
-		u64 old = atomic_swap(&table[i], poison);
+	unroll_loop(8)
+	for (; slot < end; slot++) {
+		u64 old = atomic_swap(slot, poison);
 
-		if (s2_entry_present(f, old)) {
-			atomic_sub(leaf_count(s2, 0), 1);
-			s2_batch_note_leaf(batch, gpa_add(start, i * s2_span(f, 0)), 0, old);
+		if (!(old & present)) {
+			absent++;
+		} else if (may_be_ram(&ram, old & address)) {
+			s2_batch_note_frames(batch, s2_entry_hpa(f, old), span);
 		}
 	}
+	leaves = s2_table_entries(f) - absent;
+	s2_count_leaves(s2, 0, -(s64)leaves);
+	batch->entries += leaves;
+}
+
+/* The cursor's entry led to `table`, which leaves nothing behind. */
+static void note_unlinked(const struct s2_cursor *c, u64 *table, struct s2_batch *batch)
+{
+	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), s2_span(c->format, c->level),
+			    S2_LEVELS_MAX, 1);
 	s2_batch_note_table(batch, table);
 }
 
 bool s2_table_retire(struct s2_cursor *c, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
-	u64 *table = s2_entry_table(f, c->entry);
-	gpa_t at = gpa(align_down(c->gpa.v, s2_span(f, c->level)));
+	u64 *table = s2_entry_below(f, c->entry, c->level);
 
-	check(c->level == 1);
-	if (!s2_entry_set(c, s2_absent_entry(f, S2_TRANSIT, batch->generation), NULL)) {
+	check(c->level == 1 && table);
+	if (s2_table_is_linked(c->s2, table) || !s2_entry_set(c, batch->transit, NULL)) {
 		return false;
 	}
-	s2_batch_note_range(batch, at, s2_span(f, c->level), S2_LEVELS_MAX);
-	poison_leaves(c->s2, table, at, batch);
+	poison_leaves(c->s2, table, batch);
+	note_unlinked(c, table, batch);
 	return true;
 }
 
-/* Can this entry be dropped with its table? Another batch's open transit may not (I9). */
-static bool entry_is_droppable(struct s2 *s2, u64 entry, const struct s2_batch *batch)
+/* What this batch has in transit may go with its table; another's may not (I9). */
+static bool may_be_dropped(const struct s2 *s2, u64 entry, u64 transit)
 {
-	const struct s2_format *f = s2->format;
-
-	return s2_entry_is_free(s2, entry) || (s2_entry_kind(f, entry, 1) == S2_TRANSIT &&
-					       s2_absent_payload(f, entry) == batch->generation);
+	return entry == transit || s2_entry_is_free(s2, entry);
 }
 
 /* Poisons all entries of an empty table, or none: true when all. */
-static bool poison_empty(struct s2 *s2, u64 *table, const struct s2_batch *batch)
+static bool poison_empty(struct s2 *s2, u64 *table, u64 transit)
 {
-	const struct s2_format *f = s2->format;
-	u64 poison = s2_absent_entry(f, S2_POISON, 0);
-	u64 i;
+	u64 poison = s2_absent_entry(s2->format, S2_POISON, 0);
+	u64 i, entries = s2_table_entries(s2->format);
 
-	for (i = 0; i < s2_table_entries(f); i++) {
+	for (i = 0; i < entries; i++) {
+		if (!may_be_dropped(s2, load_relaxed(&table[i]), transit)) {
+			return false;
+		}
+	}
+	for (i = 0; i < entries; i++) {
 		u64 entry = load_relaxed(&table[i]);
 
-		if (!entry_is_droppable(s2, entry, batch) || !cas_u64(&table[i], entry, poison)) {
+		if (!may_be_dropped(s2, entry, transit) ||
+		    !swap_entry(&table[i], entry, poison)) {
 			break;
 		}
 	}
-	if (i == s2_table_entries(f)) {
+	if (i == entries) {
 		return true;
 	}
-	/* What was dropped may be still open in this very batch, so it comes back as that. */
+	/* A fault was faster. What was dropped may be still open in this very batch, so it comes
+	 * back as that. */
 	while (i-- > 0) {
-		store_release(&table[i], s2_absent_entry(f, S2_TRANSIT, batch->generation));
+		store_release(&table[i], transit);
 	}
 	return false;
+}
+
+/* The parts of a leaf that was split for this batch are all gone before they became real. Walkers
+ * without the lock never come into such a table. */
+static bool retire_parts(struct s2_cursor *c, u64 *table, struct s2_batch *batch)
+{
+	if (!s2_batch_forget_broken(batch, c->slot, table)) {
+		return false; /* it becomes an empty table at the close */
+	}
+	check(s2_entry_set(c, batch->transit, NULL));
+	note_unlinked(c, table, batch);
+	return true;
 }
 
 bool s2_table_retire_if_empty(struct s2_cursor *c, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
-	u64 *table = s2_entry_table(f, c->entry);
+	u64 *table = s2_entry_below(f, c->entry, c->level);
 	u64 linked = c->entry;
 
-	if (load_relaxed(&frame_at(ptr_hpa(table))->live) != 0) {
+	if (s2_table_live(table) != 0 || s2_table_is_linked(c->s2, table)) {
 		return false;
+	}
+	if (s2_entry_kind(f, linked, c->level) == S2_BROKEN) {
+		return retire_parts(c, table, batch);
 	}
 	/* New walkers wait at the parent while the entries are poisoned. */
 	if (!s2_entry_set(c, s2_absent_entry(f, S2_BROKEN, 0), NULL)) {
 		return false;
 	}
-	if (!poison_empty(c->s2, table, batch)) {
+	if (!poison_empty(c->s2, table, batch->transit)) {
 		/* A walker that was already inside used the table: it stays. */
 		check(s2_entry_set(c, linked, NULL));
 		return false;
 	}
-	check(s2_entry_set(c, s2_absent_entry(f, S2_TRANSIT, batch->generation), NULL));
-	s2_batch_note_range(batch, gpa(align_down(c->gpa.v, s2_span(f, c->level))),
-			    s2_span(f, c->level), S2_LEVELS_MAX);
-	s2_batch_note_table(batch, table);
+	check(s2_entry_set(c, batch->transit, NULL));
+	note_unlinked(c, table, batch);
 	return true;
 }

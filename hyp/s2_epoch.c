@@ -19,29 +19,16 @@
  * A CPU that is neither in the guest nor walking costs nothing: no interrupt, no wait. The fences
  * pair up: either the closer sees in_guest (walking), or the CPU sees the new generation (the
  * cleared entry).
+ *
+ * Spaces that depend on this one (hyp/s2_view.h), whose CPUs use its tables or what was derived
+ * from its leaves, go through each step along with it: all are asked before the first is waited
+ * for.
  */
 #include "hyp/s2_cursor.h"
 
 #include "hyp/log.h"
 
 #include <arch/s2.h>
-
-u64 s2_walk_begin(struct s2 *s2)
-{
-	u64 *walking = &s2->cpu[this_cpu_id()].walking;
-	u64 outer = load_relaxed(walking);
-
-	if (outer == 0) {
-		store_relaxed(walking, load_relaxed(&s2->generation));
-		fence_full();
-	}
-	return outer;
-}
-
-void s2_walk_end(struct s2 *s2, u64 outer)
-{
-	store_release(&s2->cpu[this_cpu_id()].walking, outer);
-}
 
 /* Another CPU's word: 0, or the generation it is in. Waits until it is in none older than this. */
 static void wait_until_past(const u64 *word, u64 generation)
@@ -56,7 +43,28 @@ static void wait_until_past(const u64 *word, u64 generation)
 	}
 }
 
-void s2_epoch_wait_walks(struct s2 *s2)
+#define SPACES_MAX (1 + S2_DEPENDENTS_MAX)
+
+/* The space and its dependents; how many. */
+static u32 all_spaces(struct s2 *s2, struct s2 *spaces[SPACES_MAX])
+{
+	u32 count = 1;
+
+	spaces[0] = s2;
+	if (likely(load_relaxed(&s2->dependent_count) == 0)) {
+		return 1;
+	}
+	for (u32 i = 0; i < S2_DEPENDENTS_MAX; i++) {
+		struct s2 *space = load_acquire(&s2->dependents[i].space);
+
+		if (space) {
+			spaces[count++] = space;
+		}
+	}
+	return count;
+}
+
+static void wait_walks_of(struct s2 *s2)
 {
 	u64 now = atomic_add(&s2->generation, 1);
 
@@ -66,37 +74,87 @@ void s2_epoch_wait_walks(struct s2 *s2)
 	}
 }
 
-static void flush_ranges(const struct s2_batch *batch)
+void s2_epoch_wait_walks(struct s2 *s2)
 {
-	struct s2 *s2 = batch->s2;
+	struct s2 *spaces[SPACES_MAX];
+	u32 count = all_spaces(s2, spaces);
+
+	for (u32 i = 0; i < count; i++) {
+		wait_walks_of(spaces[i]);
+	}
+}
+
+void s2_epoch_owe(struct s2 *s2)
+{
+	struct s2 *spaces[SPACES_MAX];
+	u64 outer = s2_walk_begin(s2); /* so long no dependent goes */
+	u32 count = all_spaces(s2, spaces);
+
+	for (u32 i = 0; i < count; i++) {
+		atomic_add(&spaces[i]->flush_generation, 1);
+	}
+	s2_walk_end(s2, outer);
+}
+
+/*
+ * Another batch that is open may have split the leaf that our entries were parts of: until it is
+ * closed CPUs remember the whole, and an invalidation that names the level of the parts may spare
+ * that (DDI 0487, TTL). A batch says that it is closed after its invalidation.
+ */
+static bool is_alone(const struct s2_batch *batch)
+{
+	for (unsigned i = 0; i < S2_OPEN_MAX; i++) {
+		u64 generation = load_acquire(&batch->s2->open[i]);
+
+		if (generation != 0 && generation != batch->generation) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* A dependent's leaves may be of other levels. */
+static void flush_ranges(const struct s2_batch *batch, struct s2 *s2)
+{
+	bool names_levels = s2 == batch->s2 && is_alone(batch);
 
 	for (u32 i = 0; i < batch->range_count; i++) {
-		arch_s2_flush_range(s2, gpa(batch->ranges[i].start),
-				    batch->ranges[i].end - batch->ranges[i].start,
-				    batch->ranges[i].level);
+		const struct s2_batch_range *range = &batch->ranges[i];
+
+		arch_s2_flush_range(s2, gpa(range->start), range->end - range->start,
+				    names_levels ? range->level : S2_LEVELS_MAX);
 	}
 	arch_s2_flush_tail(s2);
 	atomic_add(&s2->stats.flush_ranges, batch->range_count);
+	atomic_add(&s2->stats.flush_saved, batch->entries - batch->range_count);
 }
 
-/* Cost model: beyond this many pages, refilling the TLB costs less than walking the ranges. */
+/* The cost model of s2.h. */
 static bool is_cheaper_whole(const struct s2_batch *batch)
 {
-	u64 pages = 0;
+	u64 cost = 0;
 
 	for (u32 i = 0; i < batch->range_count; i++) {
-		pages += (batch->ranges[i].end - batch->ranges[i].start) >> PAGE_SHIFT;
+		const struct s2_batch_range *range = &batch->ranges[i];
+
+		cost += arch_s2_flush_cost(batch->s2, range->end - range->start, range->level);
 	}
-	return batch->everything || pages > ARCH_S2_RANGE_PAGES_MAX;
+	return batch->everything || cost > S2_FLUSH_WHOLE_COST;
 }
 
-static void flush_by_broadcast(const struct s2_batch *batch)
+static void count_whole(const struct s2_batch *batch, struct s2 *s2)
+{
+	atomic_add(&s2->stats.flush_whole, 1);
+	atomic_add(&s2->stats.flush_saved, batch->entries - 1);
+}
+
+static void flush_by_broadcast(const struct s2_batch *batch, struct s2 *s2)
 {
 	if (is_cheaper_whole(batch)) {
-		arch_s2_flush_space(batch->s2);
-		atomic_add(&batch->s2->stats.flush_whole, 1);
+		arch_s2_flush_space(s2);
+		count_whole(batch, s2);
 	} else {
-		flush_ranges(batch);
+		flush_ranges(batch, s2);
 	}
 }
 
@@ -112,26 +170,43 @@ static void kick_if_in_guest(struct s2 *s2, u32 cpu, u64 generation)
 	}
 }
 
-static void flush_by_generation(struct s2 *s2)
+/* Returns what CPUs have to enter with before nothing old is left. */
+static u64 ask_to_leave(const struct s2_batch *batch, struct s2 *s2)
 {
 	u64 generation = atomic_add(&s2->flush_generation, 1);
 
-	atomic_add(&s2->stats.flush_whole, 1);
+	count_whole(batch, s2);
 	for (u32 i = 0; i < cpu_count; i++) {
 		kick_if_in_guest(s2, i, generation);
 	}
-	for (u32 i = 0; i < cpu_count; i++) {
-		wait_until_past(&s2->cpu[i].in_guest, generation);
+	return generation;
+}
+
+static void flush_by_generation(const struct s2_batch *batch, struct s2 *const *spaces, u32 count)
+{
+	u64 generations[SPACES_MAX];
+
+	for (u32 i = 0; i < count; i++) {
+		generations[i] = ask_to_leave(batch, spaces[i]);
+	}
+	for (u32 i = 0; i < count; i++) {
+		for (u32 cpu = 0; cpu < cpu_count; cpu++) {
+			wait_until_past(&spaces[i]->cpu[cpu].in_guest, generations[i]);
+		}
 	}
 }
 
 void s2_epoch_flush(struct s2_batch *batch)
 {
-	fence_full();
-	if (arch_s2_broadcasts()) {
-		flush_by_broadcast(batch);
-	} else {
-		flush_by_generation(batch->s2);
+	struct s2 *spaces[SPACES_MAX];
+	u32 count = all_spaces(batch->s2, spaces);
+
+	if (!arch_s2_broadcasts()) {
+		flush_by_generation(batch, spaces, count);
+		return;
+	}
+	for (u32 i = 0; i < count; i++) {
+		flush_by_broadcast(batch, spaces[i]);
 	}
 }
 

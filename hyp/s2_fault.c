@@ -28,22 +28,28 @@ static bool grow_down(struct s2_cursor *c)
 	if (!table) {
 		return false;
 	}
-	if (!s2_entry_set(c, s2_table_entry(c->format, table), NULL)) {
+	s2_table_fill(c->s2, table, 0, 0, 0, 0);
+	if (!s2_entry_set(c, s2_link_entry(c->s2, table), NULL)) {
 		s2_table_free(c->s2, table);
 	}
 	return true;
 }
 
-/* Walks to `level`, making tables on the way. OK: the cursor stands on a free entry of that level.
- */
-static enum status reach_free_entry(struct s2_cursor *c, unsigned level)
+enum status s2_reach_free_entry(struct s2_cursor *c, unsigned level, u64 transit)
 {
 	for (;;) {
 		s2_cursor_descend(c, level);
 		switch (s2_entry_kind(c->format, c->entry, c->level)) {
 		case S2_LEAF:
 		case S2_TABLE:
+		case S2_STORED:
+		case S2_MMIO:
 			return EXISTS;
+		case S2_HELD:
+			if (!s2_dirty_push(c)) {
+				return AGAIN;
+			}
+			continue;
 		case S2_BROKEN:
 		case S2_POISON:
 			return AGAIN;
@@ -51,7 +57,7 @@ static enum status reach_free_entry(struct s2_cursor *c, unsigned level)
 			break;
 		}
 		if (!s2_entry_is_free(c->s2, c->entry)) {
-			return AGAIN;
+			return c->level == level && c->entry == transit ? OK : AGAIN;
 		}
 		if (c->level == level) {
 			return OK;
@@ -62,10 +68,27 @@ static enum status reach_free_entry(struct s2_cursor *c, unsigned level)
 	}
 }
 
-static enum status map_leaf(struct s2_cursor *c, unsigned level, u64 entry)
+/* Where hardware does not say of tables that something below was used, we do: at the fault that the
+ * first use takes. */
+void s2_mark_way(const struct s2_cursor *c)
+{
+	struct s2 *s2 = c->s2;
+	u64 flag = s2_table_flag(s2);
+
+	if (flag == 0 || flag == c->format->accessed_table) {
+		return;
+	}
+	for (unsigned level = c->level + 1; level <= s2->root_level; level++) {
+		u64 index = s2_index(c->format, c->gpa.v, level, s2->root_level);
+
+		s2_slot_set_flag(s2, c->table[level] + index, flag);
+	}
+}
+
+enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit)
 {
 	for (;;) {
-		enum status status = reach_free_entry(c, level);
+		enum status status = s2_reach_free_entry(c, level, transit);
 
 		if (status != OK) {
 			return status;
@@ -77,26 +100,48 @@ static enum status map_leaf(struct s2_cursor *c, unsigned level, u64 entry)
 	}
 }
 
-enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr)
+enum status s2_entry_put(struct s2 *s2, gpa_t at, unsigned level, u64 entry, u64 transit)
 {
-	const struct s2_format *f = s2->format;
-	u64 span = s2_span(f, level);
-	struct s2_cursor c;
-	u64 outer;
+	u64 outer = s2_walk_begin(s2);
 	enum status status;
+	struct s2_cursor c;
 
-	if (level > s2->root_level || !s2_level_may_be_leaf(f, level) ||
-	    !is_aligned(at.v | a.v, span) || at.v >> s2->ipa_bits || (a.v & ~f->address) != 0) {
-		return INVALID;
-	}
-	if (!leaf_is_mappable(f, a, level)) {
-		return DENIED;
-	}
-	outer = s2_walk_begin(s2);
+	bool is_leaf = s2_entry_present(s2->format, entry);
+
 	s2_cursor_start(&c, s2, at);
-	status = map_leaf(&c, level, s2_leaf_entry(f, a, attr, level));
+	/* Marks that came since are seen inside the walk, or their owner waits for it to end. */
+	entry |= is_leaf ? load_relaxed(&s2->new_leaf) : 0;
+	status = s2_is_on_loan(s2, at.v, at.v + s2_span(s2->format, level))
+			 ? DENIED
+			 : s2_put_entry(&c, level, entry, transit);
+	if (status == OK && is_leaf) {
+		s2_mark_way(&c);
+	}
 	s2_walk_end(s2, outer);
 	return status;
+}
+
+enum status s2_leaf_for(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr,
+			u64 *entry)
+{
+	const struct s2_format *f = s2->format;
+	u64 bits = s2_leaf_bits(s2, attr, level);
+
+	if (level > s2->root_level || !s2_level_may_be_leaf(f, level) || bits == S2_CANNOT ||
+	    !is_aligned(at.v | a.v, s2_span(f, level)) || at.v >> s2->ipa_bits ||
+	    !s2_addresses_fit(f, a, s2_span(f, level))) {
+		return INVALID;
+	}
+	*entry = bits | s2_address_bits(f, a);
+	return leaf_is_mappable(f, a, level) ? OK : DENIED;
+}
+
+enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr)
+{
+	u64 entry;
+	enum status status = s2_leaf_for(s2, at, level, a, attr, &entry);
+
+	return status == OK ? s2_entry_put(s2, at, level, entry, 0) : status;
 }
 
 enum status s2_mark_accessed(struct s2 *s2, gpa_t at)
@@ -111,10 +156,18 @@ enum status s2_mark_accessed(struct s2 *s2, gpa_t at)
 	outer = s2_walk_begin(s2);
 	s2_cursor_start(&c, s2, at);
 	s2_cursor_descend(&c, 0);
+	while (unlikely(c.level > 0 && s2_entry_kind(c.format, c.entry, c.level) == S2_HELD)) {
+		if (!s2_dirty_push(&c)) {
+			status = AGAIN;
+			break;
+		}
+		s2_cursor_descend(&c, 0);
+	}
 	if (s2_entry_is_leaf(c.format, c.entry, c.level)) {
 		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1).
 		 */
 		status = s2_entry_set(&c, c.entry | c.format->accessed, NULL) ? OK : AGAIN;
+		s2_mark_way(&c);
 	}
 	s2_walk_end(s2, outer);
 	return status;

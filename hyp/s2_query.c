@@ -1,55 +1,85 @@
-/* Looking at a space without changing it: one address, a range's permissions, a picture of it all.
- */
+/* Looking at a space without changing it: one address, a range's permissions, room for something
+ * new, a picture of it all. All but the first are made of queries, each from the root, so whatever
+ * changes meanwhile they stand in no table for longer than one. */
 #include "hyp/s2_cursor.h"
 
-/* What the cursor's entry says to a caller. */
-static struct s2_leaf leaf_at(const struct s2_cursor *c, gpa_t at)
+struct s2_leaf s2_leaf_absent(const struct s2 *s2, struct s2_found found)
 {
-	const struct s2_format *f = c->format;
-	struct s2_leaf leaf = {.kind = s2_entry_kind(f, c->entry, c->level), .level = c->level};
+	const struct s2_format *f = s2->format;
+	struct s2_leaf leaf = {
+		.kind = s2_entry_kind(f, found.entry, (unsigned)found.level),
+		.level = (u8)found.level,
+		.payload = s2_absent_payload(f, found.entry),
+	};
 
 	switch (leaf.kind) {
-	case S2_LEAF:
-		leaf.attr = f->decode(c->entry);
-		leaf.accessed = (c->entry & f->accessed) != 0;
-		leaf.hpa = hpa_add(s2_entry_hpa(f, c->entry), at.v & (s2_span(f, c->level) - 1));
-		break;
 	case S2_STORED:
 	case S2_MMIO:
-		leaf.payload = s2_absent_payload(f, c->entry);
 		break;
 	case S2_TRANSIT:
-		leaf.payload = s2_absent_payload(f, c->entry);
-		if (!s2_transit_is_open(c->s2, c->entry)) {
+		if (!s2_transit_is_open(s2, found.entry)) {
 			leaf.kind = S2_EMPTY;
+			leaf.payload = 0;
 		}
 		break;
 	case S2_BROKEN:
+	case S2_HELD:
 	case S2_POISON:
 		leaf.kind = S2_TRANSIT;
 		break;
 	default:
 		leaf.kind = S2_EMPTY;
-		break;
+		leaf.payload = 0;
 	}
 	return leaf;
 }
 
-struct s2_leaf s2_query(struct s2 *s2, gpa_t at)
+/* Whatever the format and wherever we are called from; and through tables that dirty logging holds,
+ * which are real, and stay while a walk is on. Nothing in them was written. */
+static __attribute__((noinline)) struct s2_found find_slowly(struct s2 *s2, gpa_t at)
 {
-	struct s2_leaf nothing = {.kind = S2_EMPTY, .level = s2->root_level};
+	struct s2_found found = {.entry = s2->format->empty, .level = s2->root_level};
+	u64 clean = 0, *below;
 	struct s2_cursor c;
 	u64 outer;
 
-	if (unlikely(at.v >> s2->ipa_bits)) {
-		return nothing;
+	if (at.v >> s2->ipa_bits) {
+		return found;
 	}
 	outer = s2_walk_begin(s2);
-	/* No waiting here for what is in transit: whoever closes it waits for this walk to end. */
 	s2_cursor_start(&c, s2, at);
 	s2_cursor_descend(&c, 0);
+	while (c.level > 0 && s2_entry_kind(c.format, c.entry, c.level) == S2_HELD &&
+	       (below = s2_entry_below(c.format, c.entry, c.level))) {
+		clean = c.format->dirty;
+		s2_cursor_enter(&c, below);
+		s2_cursor_descend(&c, 0);
+	}
 	s2_walk_end(s2, outer);
-	return leaf_at(&c, at);
+	found.entry = s2_entry_present(c.format, c.entry) ? c.entry & ~clean : c.entry;
+	found.level = c.level;
+	return found;
+}
+
+/* No waiting here for what is in transit: whoever closes it waits for this walk to end. */
+struct s2_found s2_find(struct s2 *s2, gpa_t at)
+{
+	u64 *walking = s2_walking(s2), *slot;
+	struct s2_found found;
+	unsigned level;
+	bool walked;
+
+	if (unlikely(load_relaxed(walking))) {
+		return find_slowly(s2, at);
+	}
+	s2_walk_begin_at(s2, walking);
+	walked = s2_walk_plain(s2, at, &level, &slot, &found.entry);
+	store_release(walking, 0);
+	if (unlikely(!walked || (level > 0 && s2_entry_is_held(s2->format, found.entry)))) {
+		return find_slowly(s2, at);
+	}
+	found.level = level;
+	return found;
 }
 
 bool s2_validate(struct s2 *s2, gpa_t at, u64 size, u8 perm)
@@ -75,12 +105,58 @@ bool s2_validate(struct s2 *s2, gpa_t at, u64 size, u8 perm)
 	return true;
 }
 
+/* ---- Gaps ---------------------------------------------------------------------------------- */
+
+/* The end of the first entry that is not free and begins before `end`; 0: there is none. An empty
+ * entry speaks for all that it covers, so where nothing is mapped the steps are large. */
+static u64 first_taken_end(struct s2 *s2, u64 at, u64 end)
+{
+	while (at < end) {
+		struct s2_leaf leaf = s2_query(s2, gpa(at));
+		u64 span = s2_span(s2->format, leaf.level);
+
+		at = align_down(at, span) + span;
+		if (leaf.kind != S2_EMPTY) {
+			return at;
+		}
+	}
+	return 0;
+}
+
+enum status s2_find_gap(struct s2 *s2, gpa_t from, gpa_t end, u64 size, u64 align, gpa_t *gap)
+{
+	u64 stop = min_u64(end.v, BIT(s2->ipa_bits)), start = from.v;
+
+	if (size == 0 || (size & s2->inside[0]) || align == 0 || !is_aligned(align, align)) {
+		return INVALID;
+	}
+	align = max_u64(align, s2->inside[0] + 1);
+	while (start < stop) {
+		u64 taken_end;
+
+		start = align_up(start, align);
+		if (start >= stop || stop - start < size) {
+			return NOENT;
+		}
+		taken_end = first_taken_end(s2, start, start + size);
+		if (taken_end == 0) {
+			*gap = gpa(start);
+			return OK;
+		}
+		start = taken_end;
+	}
+	return NOENT;
+}
+
+/* ---- The picture --------------------------------------------------------------------------- */
+
 static bool region_continues(const struct s2_region *a, const struct s2_region *b)
 {
 	return a->kind == b->kind && a->gpa.v + a->size == b->gpa.v &&
 	       (a->kind != S2_LEAF ||
 		(a->level == b->level && a->attr.perm == b->attr.perm &&
-		 a->attr.memory == b->attr.memory && a->accessed == b->accessed));
+		 a->attr.memory == b->attr.memory && a->attr.notify == b->attr.notify &&
+		 a->accessed == b->accessed));
 }
 
 void s2_dump(struct s2 *s2, gpa_t at, u64 size, s2_region_fn fn, void *context)

@@ -7,6 +7,7 @@
 #include "hyp/summary.h"
 
 #include "hyp/console.h"
+#include "hyp/exercise.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
 #include "hyp/units.h"
@@ -180,6 +181,7 @@ void summary_print(enum run_status status)
 	for (u32 i = 0; i < vm_count; i++) {
 		print_use(vms[i]);
 		print_exits(vms[i]);
+		exercise_print(vms[i]);
 	}
 	if (summary_refused() > 0) {
 		console_print("refused: %u configured guest%s did not run\n", summary_refused(),

@@ -9,6 +9,7 @@
 #include "hyp/vcpu.h"
 
 #include "hyp/account.h"
+#include "hyp/exercise.h"
 #include "hyp/log.h"
 #include "hyp/sched.h"
 
@@ -125,9 +126,9 @@ static void fault_or_device(struct vcpu *vcpu)
 		access_device(vcpu, region);
 	} else if (e->accessed) {
 		s2_mark_accessed(&vcpu->vm->s2, e->gpa);
-	} else {
+	} else if (s2_dirty_fault(&vcpu->vm->s2, e->gpa, e->access & ACCESS_WRITE) == NOENT) {
 		arch_vcpu_inject_abort(vcpu);
-	}
+	} /* else a page that Lamina lent, among what is logged */
 }
 
 /* ---- Exits --------------------------------------------------------------------------------- */
@@ -192,6 +193,9 @@ enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 		handle_exit(vcpu);
 		vcpu->exits[vcpu->exit.reason]++;
 		vcpu->inside_ticks[vcpu->exit.reason] += arch_now() - left_at;
+		if (unlikely(vcpu->vm->exercise)) {
+			exercise_step(vcpu);
+		}
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "hyp/vm.h"
 
 #include "hyp/console.h"
+#include "hyp/exercise.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/sched.h"
@@ -50,6 +51,9 @@ static void free_vm(struct vm *vm)
 			hyp_free(vm->vcpus[i]);
 		}
 	}
+	if (vm->exercise) {
+		hyp_free(vm->exercise);
+	}
 	hyp_free(vm);
 }
 
@@ -83,7 +87,8 @@ static struct vm *alloc_vm(const struct config_vm *config)
 	vm->ram_size = config->memory;
 	vm->weight = config->weight;
 	vm->small_pages = config->small_pages;
-	if (!add_vcpus(vm, config->cpus)) {
+	if (!add_vcpus(vm, config->cpus) ||
+	    (config->exercise && !exercise_begin(vm, config->exercise))) {
 		free_vm(vm);
 		return NULL;
 	}
@@ -208,6 +213,7 @@ static void reap(struct vm *vm)
 {
 	console_guest_ended(vm); /* from here on no key and no dump goes to what is freed below */
 	arch_vm_fini(vm);
+	exercise_end(vm);
 	s2_destroy(&vm->s2);
 	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));
 	run_guest_ended();

@@ -5,16 +5,24 @@
  *
  * Nothing is populated before it is touched. Several vCPUs may fault on one place: each gets a
  * frame ready, one of them maps it, and the others give theirs back.
+ *
+ * RAM is the guest's to read, write and execute. Where Lamina has withheld a right, the access that
+ * wants it gets it back.
+ *
+ * Frames that are out for a moment come back to their place (vm_memory_hold). A fault looks for
+ * that inside the walk section that it maps in; whoever holds a range waits for all walks when it
+ * closes its unmapping, so that a fault that saw no hold has mapped, or lost, before anything was
+ * taken. A fault that gives back a right, or copies a page, closes batches and so cannot be in a
+ * walk: those are counted, and waited for at once.
  */
 #include "hyp/vm.h"
 
 #include "hyp/s2_cursor.h"
+#include "hyp/s2_share.h"
 
 #include <arch/cpu.h>
 
 #include <string.h>
-
-static const struct s2_attr ram_attr = {.perm = S2_RWX, .memory = S2_NORMAL};
 
 u64 vm_memory_current(const struct vm *vm)
 {
@@ -87,6 +95,40 @@ static void fill(const struct vm *vm, hpa_t frame, u64 start, u64 size)
 
 /* ---- Faults -------------------------------------------------------------------------------- */
 
+void vm_memory_hold(struct vm *vm, gpa_t at, u64 size)
+{
+	store_relaxed(&vm->held_start, at.v);
+	store_release(&vm->held_end, at.v + size);
+	fence_full();
+	while (load_acquire(&vm->changing) > 0) {
+		cpu_relax();
+	}
+}
+
+void vm_memory_release(struct vm *vm)
+{
+	store_release(&vm->held_end, 0);
+}
+
+static bool is_held(const struct vm *vm, gpa_t at, unsigned level)
+{
+	u64 size = s2_span(vm->s2.format, level), start = align_down(at.v, size);
+
+	return load_acquire(&vm->held_end) > start && load_relaxed(&vm->held_start) < start + size;
+}
+
+static enum status map_unless_held(struct vm *vm, gpa_t at, unsigned level, hpa_t frame)
+{
+	u64 outer = s2_walk_begin(&vm->s2);
+	enum status status = AGAIN;
+
+	if (!is_held(vm, at, level)) {
+		status = s2_map_leaf(&vm->s2, at, level, frame, s2_ram(&vm->s2));
+	}
+	s2_walk_end(&vm->s2, outer);
+	return status;
+}
+
 static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned level)
 {
 	hpa_t frame = frame_alloc(order, FRAME_GUEST, vm->number);
@@ -97,7 +139,7 @@ static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned l
 	}
 	frame_at(frame)->gfn = at.v >> PAGE_SHIFT;
 	fill(vm, frame, at.v, order_bytes(order));
-	status = s2_map_leaf(&vm->s2, at, level, frame, ram_attr);
+	status = map_unless_held(vm, at, level, frame);
 	if (status != OK) {
 		frame_put(frame);
 	}
@@ -109,15 +151,68 @@ static bool block_fits(const struct vm *vm, gpa_t block)
 	return !vm->small_pages && vm_memory_contains(vm, block, BLOCK_SIZE);
 }
 
-/* Somebody was faster, or it is not about a missing page at all. */
+/*
+ * All rights to the leaf that `at` lies in. This is a range operation as the one that withheld them
+ * was, with the space's lock and an invalidation: a CPU may use the old rights as long as its TLB
+ * has them, so it would fault for ever. If there was no memory for it, the leaf has become a larger
+ * one meanwhile: the next fault sees that.
+ */
+static enum status give_back(struct vm *vm, gpa_t at, unsigned level)
+{
+	u64 size = s2_span(vm->s2.format, level);
+	struct s2_batch batch;
+
+	s2_batch_open(&batch, &vm->s2);
+	s2_protect(&vm->s2, gpa(align_down(at.v, size)), size, s2_ram(&vm->s2).perm, &batch);
+	s2_batch_close(&batch);
+	atomic_add(&vm->counters.permission_faults, 1);
+	return AGAIN;
+}
+
+/* The guest writes to a page whose frame has other holders. */
+static enum status copy_page(struct vm *vm, gpa_t at)
+{
+	hpa_t fresh = frame_alloc(ORDER_4K, FRAME_GUEST, vm->number);
+	enum status status;
+
+	if (!hpa_is_none(fresh)) { /* now: once it is mapped it may go again at any time */
+		frame_at(fresh)->gfn = at.v >> PAGE_SHIFT;
+	}
+	status = s2_cow_fault(&vm->s2, at, fresh, 0);
+	if (status != OK && !hpa_is_none(fresh)) {
+		frame_put(fresh);
+	}
+	/* Whatever else it was, the next fault sees it. */
+	return status == NOMEM ? NOMEM : AGAIN;
+}
+
+/* The leaf does not let the guest do what it tries. */
+static enum status change_unless_held(struct vm *vm, const struct exit *exit, struct s2_leaf leaf)
+{
+	enum status status = AGAIN;
+
+	atomic_add(&vm->changing, 1);
+	if (!is_held(vm, exit->gpa, leaf.level)) {
+		status = leaf.shared && (exit->access & ACCESS_WRITE)
+				 ? copy_page(vm, exit->gpa)
+				 : give_back(vm, exit->gpa, leaf.level);
+	}
+	atomic_sub(&vm->changing, 1);
+	return status;
+}
+
+/* Something is there, or is about to be: OK or AGAIN. NOENT: nothing is. */
 static enum status already_mapped(struct vm *vm, const struct exit *exit)
 {
 	struct s2_leaf leaf = s2_query(&vm->s2, exit->gpa);
 
 	if (leaf.kind != S2_LEAF) {
-		return AGAIN;
+		return leaf.kind == S2_TRANSIT ? AGAIN : NOENT;
 	}
-	return leaf.attr.perm & exit->access ? OK : DENIED;
+	if ((leaf.attr.perm & exit->access) == exit->access) {
+		return OK; /* somebody was faster */
+	}
+	return change_unless_held(vm, exit, leaf);
 }
 
 static void count_fault(struct vm *vm, unsigned order)
@@ -132,31 +227,40 @@ static void count_fault(struct vm *vm, unsigned order)
 	}
 }
 
-enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
+static enum status fault_in(struct vm *vm, gpa_t at)
 {
-	gpa_t block = gpa(align_down(exit->gpa.v, BLOCK_SIZE));
-	gpa_t page = gpa(align_down(exit->gpa.v, PAGE_SIZE));
 	unsigned order = ORDER_2M;
 	enum status status = NOMEM;
+	gpa_t block = gpa(align_down(at.v, BLOCK_SIZE));
+
+	if (block_fits(vm, block)) {
+		status = map_fresh(vm, block, order, 1);
+	}
+	/* No block, or a table is there already. */
+	if (status == NOMEM || status == EXISTS) {
+		order = ORDER_4K;
+		status = map_fresh(vm, gpa(align_down(at.v, PAGE_SIZE)), order, 0);
+	}
+	if (status == OK) {
+		count_fault(vm, order);
+	}
+	return status == EXISTS ? AGAIN : status;
+}
+
+enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
+{
+	enum status status;
 
 	if (exit->accessed) {
 		atomic_add(&vm->counters.access_flag_faults, 1);
 		return s2_mark_accessed(&vm->s2, exit->gpa) == NOENT ? AGAIN : OK;
 	}
-	if (block_fits(vm, block)) {
-		status = map_fresh(vm, block, order, 1);
+	status = s2_dirty_fault(&vm->s2, exit->gpa, exit->access & ACCESS_WRITE);
+	if (status != NOENT) {
+		return status;
 	}
-	if (status == NOMEM || (status == EXISTS && already_mapped(vm, exit) == AGAIN)) {
-		order = ORDER_4K;
-		status = map_fresh(vm, page, order, 0);
-	}
-	if (status == EXISTS) {
-		return already_mapped(vm, exit);
-	}
-	if (status == OK) {
-		count_fault(vm, order);
-	}
-	return status;
+	status = already_mapped(vm, exit);
+	return status == NOENT ? fault_in(vm, exit->gpa) : status;
 }
 
 /* ---- Lamina's own access -------------------------------------------------------------------- */
@@ -177,8 +281,10 @@ static enum status for_each_piece(struct vm *vm, gpa_t at, u64 size, u8 access, 
 		gpa_t here = gpa_add(at, done);
 		u64 piece = min_u64(size - done, PAGE_SIZE - (here.v & (PAGE_SIZE - 1)));
 		u64 outer = s2_walk_begin(&vm->s2);
+		bool is_open =
+			(access & ACCESS_WRITE) && s2_dirty_fault(&vm->s2, here, true) == AGAIN;
 		struct s2_leaf leaf = s2_query(&vm->s2, here);
-		bool usable = leaf.kind == S2_LEAF && (leaf.attr.perm & access);
+		bool usable = !is_open && leaf.kind == S2_LEAF && (leaf.attr.perm & access);
 
 		if (usable) {
 			fn(context, hpa_ptr(leaf.hpa), piece, done);

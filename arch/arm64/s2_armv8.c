@@ -2,86 +2,199 @@
 
 #include "hyp/s2_cursor.h"
 
-/* MemAttr without FWB (D8-76): outer and inner, write-back; non-cacheable; Device-nGnRE. */
-#define MEMATTR_WB 0xf
-#define MEMATTR_NC 0x5
-#define MEMATTR_DEVICE 0x1
-/* With FWB (D8-78) write-back is forced, whatever stage 1 says. */
-#define MEMATTR_FWB_WB 0x6
+#define VALID BIT(0)
+#define TYPE BIT(1)
+#define MEMATTR BITS(5, 2)
+#define READ_WRITE BITS(7, 6)
+#define WRITE BIT(7)
+#define SH BITS(9, 8)
+#define ACCESSED BIT(10)
+#define FNXS BIT(11)
+#define ADDRESS BITS(47, 12)
+#define ZERO BITS(50, 48)
+#define DBM BIT(51)
+#define CONTIGUOUS BIT(52)
+#define XN BITS(54, 53)
+#define SOFTWARE BITS(58, 55)
+#define IGNORED BITS(63, 59)
 
-#define SH_INNER 3
-#define XN_NONE 0 /* execute at EL1 and EL0 */
-#define XN_ALL 2  /* bit 54 set: at neither, with FEAT_XNX and without */
+#define LPA2_HIGH BITS(9, 8)
+#define LPA_HIGH BITS(15, 12)
 
-static u64 encode_common(struct s2_attr attr, u64 memattr)
+#define DIRTY BIT(55)
+#define COW BIT(56)
+#define TABLE_MARK BIT(57)
+
+static_assert(VALID + TYPE + MEMATTR + READ_WRITE + SH + ACCESSED + FNXS + ADDRESS + ZERO + DBM +
+			      CONTIGUOUS + XN + SOFTWARE + IGNORED ==
+		      ~0ull,
+	      "the drawing has each bit once");
+static_assert((DIRTY | COW | TABLE_MARK | SOFTWARE) == SOFTWARE, "marks are software's");
+static_assert(S2_READ == 1 && S2_WRITE == 2 && S2_EXEC_KERNEL == 4 && S2_EXEC_USER == 8,
+	      "read and write are S2AP as they are, execute rights an index of xn_of");
+
+/* XN by what may be executed: nothing, at EL1, at EL0, at both. */
+static const u8 xn_of[4] = {2, 3, 1, 0};
+static const u8 exec_of_xn[4] = {3, 2, 0, 1};
+
+/* MemAttr (D8.6.5): outer and inner alike; or Device-nGnRE. The less cacheable of stage 1 and this
+ * is what the access gets. */
+static const u8 memory_codes[S2_MEMORY_TYPES] = {
+	[S2_NORMAL] = 0xf,
+	[S2_UNCACHED] = 0x5,
+	[S2_DEVICE] = 0x1,
+	[S2_WRITE_THROUGH] = 0xa,
+};
+
+/*
+ * With FEAT_S2FWB (D8.6.6), where HCR_EL2.FWB is set. 7 takes stage 1's type as it is: write-back,
+ * unless the guest says less, and before it turns its MMU on it does. 6 is write-back even where
+ * stage 1 says device, so what the hypervisor and a guest's early boot see is always the same; RAM
+ * should be S2_FORCED. There is no write-through.
+ */
+static const u8 memory_codes_fwb[S2_MEMORY_TYPES] = {
+	[S2_NORMAL] = 7,
+	[S2_UNCACHED] = 5,
+	[S2_DEVICE] = 1,
+	[S2_FORCED] = 6,
+};
+
+static u64 encode_by(const u8 *codes, struct s2_attr attr)
 {
-	u64 bits = S2_PTE_VALID | S2_PTE_AF | field_set(memattr, S2_PTE_MEMATTR);
-
-	if (attr.memory == S2_NORMAL) {
-		bits |= field_set(SH_INNER, S2_PTE_SH);
-	}
-	if (attr.perm & S2_READ) {
-		bits |= S2_PTE_READ;
-	}
-	if (attr.perm & S2_WRITE) {
-		bits |= S2_PTE_WRITE;
-	}
-	return bits | field_set(attr.perm & S2_EXEC ? XN_NONE : XN_ALL, S2_PTE_XN);
+	return field_set(attr.perm, READ_WRITE) | field_set(xn_of[(attr.perm >> 2) & 3], XN) |
+	       field_set(codes[attr.memory], MEMATTR) | ACCESSED;
 }
 
-static u64 memattr_of(enum s2_memory memory, u64 write_back)
+static struct s2_attr decode_by(const u8 *codes, u64 entry)
 {
-	switch (memory) {
-	case S2_UNCACHED:
-		return MEMATTR_NC;
-	case S2_DEVICE:
-		return MEMATTR_DEVICE;
-	default:
-		return write_back;
-	}
+	return (struct s2_attr){
+		.perm = field_get(entry, READ_WRITE) | exec_of_xn[field_get(entry, XN)] << 2,
+		.memory = s2_memory_of_code(codes, field_get(entry, MEMATTR)),
+	};
 }
 
 static u64 encode(struct s2_attr attr, unused bool large)
 {
-	return encode_common(attr, memattr_of((enum s2_memory)attr.memory, MEMATTR_WB));
+	return encode_by(memory_codes, attr);
+}
+
+static struct s2_attr decode(u64 entry, unused bool large)
+{
+	return decode_by(memory_codes, entry);
 }
 
 static u64 encode_fwb(struct s2_attr attr, unused bool large)
 {
-	return encode_common(attr, memattr_of((enum s2_memory)attr.memory, MEMATTR_FWB_WB));
+	return encode_by(memory_codes_fwb, attr);
 }
 
-static struct s2_attr decode(u64 entry)
+static struct s2_attr decode_fwb(u64 entry, unused bool large)
 {
-	u64 memattr = field_get(entry, S2_PTE_MEMATTR);
-	struct s2_attr attr = {.perm = 0, .memory = S2_NORMAL};
-
-	if (entry & S2_PTE_READ) {
-		attr.perm |= S2_READ;
-	}
-	if (entry & S2_PTE_WRITE) {
-		attr.perm |= S2_WRITE;
-	}
-	if (field_get(entry, S2_PTE_XN) == XN_NONE) {
-		attr.perm |= S2_EXEC;
-	}
-	if (memattr == MEMATTR_NC) {
-		attr.memory = S2_UNCACHED;
-	} else if (memattr == MEMATTR_DEVICE) {
-		attr.memory = S2_DEVICE;
-	}
-	return attr;
+	return decode_by(memory_codes_fwb, entry);
 }
 
-#define ARMV8_4K                                                                                   \
-	.page_shift = 12, .index_bits = 9, .levels = 4, .leaf_levels = BIT(0) | BIT(1) | BIT(2),   \
-	.root_tables_max = 16, .present = S2_PTE_VALID, .table = S2_PTE_VALID | S2_PTE_TYPE,       \
-	.page = S2_PTE_TYPE, .large = 0, .large_mask = S2_PTE_TYPE, .large_value = 0,              \
-	.address = S2_PTE_ADDRESS, .accessed = S2_PTE_AF, .write = S2_PTE_WRITE, .empty = 0,       \
-	.absent = 0, .absent_invert = 0, .decode = decode
+/* Execute rights for both or none, with any of read and write; and with FEAT_XNX whatever can be
+ * said. */
+#define PERMS                                                                                      \
+	(BIT(0) | BIT(S2_READ) | BIT(S2_WRITE) | BIT(S2_RW) | BIT(S2_EXEC) | BIT(S2_RX) |          \
+	 BIT(S2_WRITE | S2_EXEC) | BIT(S2_RWX))
+#define PERMS_XNX 0xffff
 
-const struct s2_format s2_armv8_4k = {ARMV8_4K, .name = "ARMv8 4K", .encode = encode};
-const struct s2_format s2_armv8_4k_fwb = {ARMV8_4K, .name = "ARMv8 4K FWB", .encode = encode_fwb};
+#define MEMORIES (BIT(S2_NORMAL) | BIT(S2_UNCACHED) | BIT(S2_DEVICE))
+
+/* Attributes, by features of the CPU. */
+#define PLAIN                                                                                      \
+	.perms = PERMS, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode,            \
+	.decode = decode
+#define XNX                                                                                        \
+	.perms = PERMS_XNX, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode,        \
+	.decode = decode
+#define FWB                                                                                        \
+	.perms = PERMS_XNX, .memories = MEMORIES | BIT(S2_FORCED), .ram = S2_FORCED,               \
+	.encode = encode_fwb, .decode = decode_fwb
+
+/* Leaves have a shareability of their own, or the space's, which VTCR_EL2 says. Of memory that is
+ * not cached it means nothing (D8.6.2). */
+#define SH_INNER 3
+#define SH_OWN .page = VALID | TYPE | SH_INNER * BIT(8), .large = VALID | SH_INNER * BIT(8)
+#define SH_OF_SPACE .page = VALID | TYPE, .large = VALID
+
+/*
+ * Shapes, by granule and size of addresses. Hardware could begin at the level of pages with 16 and
+ * 64 KiB; then a space is so small that we would rather not. The fifth level of 4 KiB is for spaces
+ * whose root is one table: sixteen side by side, one level below, cover 52 bits as well.
+ */
+#define SHAPE_4K                                                                                   \
+	S2_GEOMETRY(12, 9), .plain = true, .levels = 4, .leaf_levels = BITS(2, 0),                 \
+	.contiguous_log2 = {4, 4, 4}, .address = BITS(47, 12), SH_OWN
+#define SHAPE_16K                                                                                  \
+	S2_GEOMETRY(14, 11), .levels = 3, .leaf_levels = BITS(1, 0),                \
+	.contiguous_log2 = {7, 5}, .address = BITS(47, 14), SH_OWN
+#define SHAPE_64K                                                                                  \
+	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(1, 0),                \
+	.contiguous_log2 = {5, 5}, .address = BITS(47, 16), SH_OWN
+#define SHAPE_4K_LPA2                                                                              \
+	S2_GEOMETRY(12, 9), .levels = 5, .leaf_levels = BITS(3, 0),                 \
+	.contiguous_log2 = {4, 4, 4}, .address = BITS(49, 12), .address_high = LPA2_HIGH,          \
+	.address_high_shift = 50 - 8, SH_OF_SPACE
+#define SHAPE_16K_LPA2                                                                             \
+	S2_GEOMETRY(14, 11), .levels = 4, .leaf_levels = BITS(2, 0),                \
+	.contiguous_log2 = {7, 5}, .address = BITS(49, 14), .address_high = LPA2_HIGH,             \
+	.address_high_shift = 50 - 8, SH_OF_SPACE
+#define SHAPE_64K_LPA                                                                              \
+	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(2, 0),                \
+	.contiguous_log2 = {5, 5}, .address = BITS(47, 16), .address_high = LPA_HIGH,              \
+	.address_high_shift = 48 - 12, SH_OWN
+
+/* DBM is the mark `log` also on CPUs that take no notice of it: they ignore it then. */
+#define FORMAT(symbol, text, shape, attributes)                                                    \
+	const struct s2_format symbol = {                                                          \
+		.name = text,                                                                      \
+		shape,                                                                             \
+		attributes,                                                                        \
+		.root_level_min = 1,                                                               \
+		.root_tables_max = 16,                                                             \
+		.present = VALID,                                                                  \
+		.table = VALID | TYPE,                                                             \
+		.large_mask = TYPE,                                                                \
+		.large_value = 0,                                                                  \
+		.perm_mask = READ_WRITE | XN,                                                      \
+		.write = WRITE,                                                                    \
+		.accessed = ACCESSED,                                                              \
+		.dirty = DIRTY,                                                                    \
+		.log = DBM,                                                                        \
+		.log_is_hardware = true,                                                           \
+		.cow = COW,                                                                        \
+		.accessed_table_mark = TABLE_MARK,                                                 \
+		.contiguous = CONTIGUOUS,                                                          \
+	}
+
+FORMAT(s2_armv8_4k, "ARMv8 4K", SHAPE_4K, PLAIN);
+FORMAT(s2_armv8_4k_xnx, "ARMv8 4K XNX", SHAPE_4K, XNX);
+FORMAT(s2_armv8_4k_fwb, "ARMv8 4K FWB", SHAPE_4K, FWB);
+FORMAT(s2_armv8_16k, "ARMv8 16K", SHAPE_16K, PLAIN);
+FORMAT(s2_armv8_16k_xnx, "ARMv8 16K XNX", SHAPE_16K, XNX);
+FORMAT(s2_armv8_16k_fwb, "ARMv8 16K FWB", SHAPE_16K, FWB);
+FORMAT(s2_armv8_64k, "ARMv8 64K", SHAPE_64K, PLAIN);
+FORMAT(s2_armv8_64k_xnx, "ARMv8 64K XNX", SHAPE_64K, XNX);
+FORMAT(s2_armv8_64k_fwb, "ARMv8 64K FWB", SHAPE_64K, FWB);
+FORMAT(s2_armv8_4k_lpa2, "ARMv8 4K LPA2", SHAPE_4K_LPA2, XNX);
+FORMAT(s2_armv8_4k_lpa2_fwb, "ARMv8 4K LPA2 FWB", SHAPE_4K_LPA2, FWB);
+FORMAT(s2_armv8_16k_lpa2, "ARMv8 16K LPA2", SHAPE_16K_LPA2, XNX);
+FORMAT(s2_armv8_16k_lpa2_fwb, "ARMv8 16K LPA2 FWB", SHAPE_16K_LPA2, FWB);
+FORMAT(s2_armv8_64k_lpa, "ARMv8 64K LPA", SHAPE_64K_LPA, XNX);
+FORMAT(s2_armv8_64k_lpa_fwb, "ARMv8 64K LPA FWB", SHAPE_64K_LPA, FWB);
+
+static bool is_lpa2(const struct s2_format *f)
+{
+	return f->address_high == LPA2_HIGH;
+}
+
+/* 4, 16, 64 KiB as invalidations number them; VTCR_EL2 has numbers of its own. */
+static unsigned granule(const struct s2_format *f)
+{
+	return (f->page_shift - 10) / 2;
+}
 
 #define VTCR_T0SZ BITS(5, 0)
 #define VTCR_SL0 BITS(7, 6)
@@ -92,26 +205,43 @@ const struct s2_format s2_armv8_4k_fwb = {ARMV8_4K, .name = "ARMv8 4K FWB", .enc
 #define VTCR_PS BITS(18, 16)
 #define VTCR_VS BIT(19)
 #define VTCR_HA BIT(21)
+#define VTCR_HD BIT(22)
 #define VTCR_RES1 BIT(31)
+#define VTCR_DS BIT(32)
+#define VTCR_SL2 BIT(33)
 
 #define VTCR_WRITE_BACK 1
-#define VTCR_TG0_4K 0
-/* 48 bits is what entries of this format can hold. */
-#define VTCR_PS_MAX 5
+#define VTCR_PS_48 5
+#define VTCR_PS_52 6
+
+/* Where the walk begins. 4 KiB: our levels 1, 2, 3 are 0, 1, 2, and level 4 has a bit of its own;
+ * 16 and 64 KiB: our levels as they are. */
+static u64 vtcr_start(const struct s2 *s2)
+{
+	if (s2->format->page_shift != 12) {
+		return field_set(s2->root_level, VTCR_SL0);
+	}
+	return s2->root_level == 4 ? VTCR_SL2 : field_set(s2->root_level - 1, VTCR_SL0);
+}
 
 u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features)
 {
-	u64 vtcr = VTCR_RES1;
+	static const u8 tg0_of_granule[] = {[1] = 0, [2] = 2, [3] = 1};
+	const struct s2_format *f = s2->format;
+	/* No more than entries of the format can hold. */
+	u64 ps_max = f->address_high ? VTCR_PS_52 : VTCR_PS_48;
+	u64 vtcr = VTCR_RES1 | vtcr_start(s2);
 
 	vtcr |= field_set(64 - s2->ipa_bits, VTCR_T0SZ);
-	vtcr |= field_set(s2->root_level - 1, VTCR_SL0); /* 4K: our level 1, 2, 3 is 0, 1, 2 */
 	vtcr |= field_set(VTCR_WRITE_BACK, VTCR_IRGN0);
 	vtcr |= field_set(VTCR_WRITE_BACK, VTCR_ORGN0);
 	vtcr |= field_set(SH_INNER, VTCR_SH0);
-	vtcr |= field_set(VTCR_TG0_4K, VTCR_TG0);
-	vtcr |= field_set(min_u64(features.pa_range, VTCR_PS_MAX), VTCR_PS);
+	vtcr |= field_set(tg0_of_granule[granule(f)], VTCR_TG0);
+	vtcr |= field_set(min_u64(features.pa_range, ps_max), VTCR_PS);
 	vtcr |= features.vmid16 ? VTCR_VS : 0;
 	vtcr |= features.hardware_access ? VTCR_HA : 0;
+	vtcr |= features.hardware_access && features.hardware_dirty ? VTCR_HD : 0;
+	vtcr |= is_lpa2(f) ? VTCR_DS : 0;
 	return vtcr;
 }
 
@@ -120,55 +250,84 @@ u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features)
 #define TLBI_NUM BITS(43, 39)
 #define TLBI_SCALE BITS(45, 44)
 #define TLBI_TG BITS(47, 46)
-#define TLBI_TG_4K 1
+#define TLBI_BASE_SHIFT_LPA2 16
 
-/* One instruction covers (NUM + 1) * 2^(5 * SCALE + 1) pages. */
-u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken)
+/* Levels as the manual counts them, for leaves; 0 = not said. Only leaves of one level may say it.
+ */
+static unsigned level_hint(unsigned level)
 {
-	unsigned scale = 3;
+	return level < 3 ? 3 - level : 0;
+}
+
+/* One instruction covers (NUM + 1) * 2^(5 * SCALE + 1) pages. With LPA2 it begins at a multiple of
+ * 64 KiB, whatever the granule: then it begins early, and forgets more than it must. */
+u64 s2_armv8_range_operand(const struct s2_format *f, u64 ipa, u64 pages, unsigned level,
+			   u64 *taken)
+{
+	unsigned base_shift = is_lpa2(f) ? TLBI_BASE_SHIFT_LPA2 : f->page_shift;
+	u64 base = ipa >> base_shift;
+	u64 early = (ipa - (base << base_shift)) >> f->page_shift;
+	unsigned scale = 3, hint = level_hint(level);
 	u64 unit, num;
 
+	/* A hint that does not go with the first address is UNPREDICTABLE. */
+	if (hint && !is_aligned(base << base_shift, s2_span(f, level))) {
+		hint = 0;
+	}
+	pages += early;
 	while (scale > 0 && pages < BIT(5 * scale + 1)) {
 		scale--;
 	}
 	unit = BIT(5 * scale + 1);
 	num = min_u64((pages + unit - 1) / unit, 32);
-	if (num * unit > pages && num > 1) {
+	if (num * unit > pages && (num - 1) * unit > early) {
 		num--; /* the rest goes with a smaller scale */
 	}
-	*taken = min_u64(num * unit, pages);
-	return field_set(ipa >> PAGE_SHIFT, TLBI_BASE) |
-	       /* TTL counts as the manual does, 0 = not said; only leaves of one level may say it.
-		*/
-	       field_set(level < 3 ? 3 - level : 0, TLBI_TTL) | field_set(num - 1, TLBI_NUM) |
-	       field_set(scale, TLBI_SCALE) | field_set(TLBI_TG_4K, TLBI_TG);
+	*taken = min_u64(num * unit, pages) - early;
+	return field_set(base, TLBI_BASE) | field_set(hint, TLBI_TTL) |
+	       field_set(num - 1, TLBI_NUM) | field_set(scale, TLBI_SCALE) |
+	       field_set(granule(f), TLBI_TG);
 }
 
-#define TLBI_IPA_TTL BITS(47, 44)
-#define TLBI_IPA_TTL_4K 4 /* bits 3..2 say the granule, 1..0 the level */
+#define TLBI_IPA BITS(39, 0) /* in 4 KiB, whatever the granule */
+#define TLBI_IPA_LEVEL BITS(45, 44)
+#define TLBI_IPA_TG BITS(47, 46)
 /* Beyond this many single invalidations it is cheaper to forget the whole VM. */
 #define TLBI_SINGLE_MAX 512
 
-static u64 single_operand(u64 ipa, unsigned level, bool ttl)
+static u64 single_operand(const struct s2_armv8_flush *flush)
 {
-	u64 hint = ttl && level < 3 ? TLBI_IPA_TTL_4K | (3 - level) : 0;
+	unsigned hint = flush->ttl ? level_hint(flush->level) : 0;
 
-	return (ipa >> PAGE_SHIFT) | field_set(hint, TLBI_IPA_TTL);
+	return field_set(flush->ipa >> 12, TLBI_IPA) | field_set(hint, TLBI_IPA_LEVEL) |
+	       field_set(hint ? granule(flush->format) : 0, TLBI_IPA_TG);
+}
+
+/* The longest operand is of 2^21 pages; shorter ones make up the rest, one for each scale. */
+#define TLBI_RANGE_PAGES BIT(21)
+#define TLBI_SCALES 4
+
+u64 s2_armv8_flush_cost(const struct s2_format *f, u64 size, unsigned level, bool by_range)
+{
+	u64 step = s2_span(f, level < S2_LEVELS_MAX ? level : 0);
+
+	return by_range ? (size >> f->page_shift) / TLBI_RANGE_PAGES + TLBI_SCALES : size / step;
 }
 
 enum s2_armv8_tlbi s2_armv8_flush_next(struct s2_armv8_flush *flush, u64 *operand)
 {
+	const struct s2_format *f = flush->format;
 	u64 size = flush->end - flush->ipa, taken;
-	u64 step = flush->level < S2_LEVELS_MAX ? s2_span(&s2_armv8_4k, flush->level) : PAGE_SIZE;
+	u64 step = s2_span(f, flush->level < S2_LEVELS_MAX ? flush->level : 0);
 
 	*operand = 0;
 	if (size == 0) {
 		return FLUSH_DONE;
 	}
 	if (flush->by_range) {
-		*operand = s2_armv8_range_operand(flush->ipa, size >> PAGE_SHIFT, flush->level,
-						  &taken);
-		flush->ipa += taken << PAGE_SHIFT;
+		*operand = s2_armv8_range_operand(f, flush->ipa, size >> f->page_shift,
+						  flush->level, &taken);
+		flush->ipa += taken << f->page_shift;
 		return FLUSH_RIPAS2E1IS;
 	}
 	/* Fewer are left with every step, so the choice is made once, at the first. */
@@ -176,7 +335,7 @@ enum s2_armv8_tlbi s2_armv8_flush_next(struct s2_armv8_flush *flush, u64 *operan
 		flush->ipa = flush->end;
 		return FLUSH_VMALLS12E1IS;
 	}
-	*operand = single_operand(flush->ipa, flush->level, flush->ttl);
+	*operand = single_operand(flush);
 	flush->ipa += step;
 	return FLUSH_IPAS2E1IS;
 }

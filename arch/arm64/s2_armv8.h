@@ -1,43 +1,49 @@
 /*
- * ARMv8 stage-2, 4 KiB granule: the facts (DDI 0487, D8.3.2 figures D8-14, D8-15 and table D8-52).
+ * ARMv8 stage-2: the facts (DDI 0487, D8.3.1, D8.3.2; memory types D8.6.5, D8.6.6).
  *
- *   63..59   58..55  54..53 52   51  50..48 47......12 11 10 9..8 7..6 5..2    1    0
- *   ignored  soft.   XN     cont DBM 0      address    0  AF SH   S2AP MemAttr type valid
+ *   63..59   58..55    54..53 52         51  50..48 47..12  11 10       9..8 7..6 5..2    1    0
+ *   ignored  software  XN     contiguous DBM 0      address 0  accessed SH   WR   MemAttr type
+ * valid
  *
- *   type 1 at level 0: page; 0 above level 0: block; 1 above level 0: table (address only).
+ *   type: 1 in a page (level 0) and in a table, 0 in a block (a leaf above level 0). A table has
+ *   nothing but its address besides; hardware ignores its bits 58..51.
+ *   address: from the granule's size up. Addresses of 52 bits have their high ones, with 4 and
+ *   16 KiB (FEAT_LPA2, VTCR_EL2.DS), 49..48 at their places and 51..50 in 9..8, where SH had been;
+ *   with 64 KiB (FEAT_LPA) 51..48 in 15..12.
+ *   DBM: a write that finds WR's bit 7 clear sets it (VTCR_EL2.HD).
+ *   XN: who may not execute. 0 nobody, 2 EL1 and EL0; with FEAT_XNX also 1 EL1, 3 EL0.
  */
 #ifndef S2_ARMV8_H
 #define S2_ARMV8_H
 
 #include "hyp/s2.h"
 
-#define S2_PTE_VALID BIT(0)
-#define S2_PTE_TYPE BIT(1)
-#define S2_PTE_MEMATTR BITS(5, 2)
-#define S2_PTE_READ BIT(6)
-#define S2_PTE_WRITE BIT(7)
-#define S2_PTE_SH BITS(9, 8)
-#define S2_PTE_AF BIT(10)
-#define S2_PTE_ADDRESS BITS(47, 12)
-#define S2_PTE_XN BITS(54, 53)
-
-/* Without FEAT_S2FWB the guest can make memory less cacheable than this; with it, it cannot. */
-extern const struct s2_format s2_armv8_4k;
-extern const struct s2_format s2_armv8_4k_fwb;
+/*
+ * By granule, size of addresses, and features of the CPU: XNX, S2FWB. What has S2FWB has XNX (which
+ * ARMv8.2 has to have), and so has what has addresses of 52 bits.
+ */
+extern const struct s2_format s2_armv8_4k, s2_armv8_4k_xnx, s2_armv8_4k_fwb;
+extern const struct s2_format s2_armv8_16k, s2_armv8_16k_xnx, s2_armv8_16k_fwb;
+extern const struct s2_format s2_armv8_64k, s2_armv8_64k_xnx, s2_armv8_64k_fwb;
+extern const struct s2_format s2_armv8_4k_lpa2, s2_armv8_4k_lpa2_fwb;
+extern const struct s2_format s2_armv8_16k_lpa2, s2_armv8_16k_lpa2_fwb;
+extern const struct s2_format s2_armv8_64k_lpa, s2_armv8_64k_lpa_fwb;
 
 /* VTCR_EL2 for a space of this shape, on a CPU with these features. */
 struct s2_armv8_features {
 	unsigned pa_range;    /* ID_AA64MMFR0_EL1.PARange */
-	bool hardware_access; /* FEAT_HAFDBS at stage 2 */
+	bool hardware_access; /* FEAT_HAFDBS at stage 2: accessed flags */
 	bool vmid16;
+	bool hardware_dirty; /* and dirty state; not without accessed flags */
 };
 u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features);
 
 /*
- * Operands of range invalidation (D8.13, TLBI RIPAS2E1IS): as many pages from `pages` as one
- * instruction takes, in *taken.
+ * Operands of range invalidation (D8.13, TLBI RIPAS2E1IS): as many of the format's pages from
+ * `pages` as one instruction takes, in *taken. It may forget up to 60 KiB before `ipa` too.
  */
-u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken);
+u64 s2_armv8_range_operand(const struct s2_format *format, u64 ipa, u64 pages, unsigned level,
+			   u64 *taken);
 
 /*
  * Which invalidations forget [ipa, ipa + size), made of leaves of `level` (S2_LEVELS_MAX: of any,
@@ -46,11 +52,14 @@ u64 s2_armv8_range_operand(u64 ipa, u64 pages, unsigned level, u64 *taken);
  */
 enum s2_armv8_tlbi { FLUSH_DONE, FLUSH_IPAS2E1IS, FLUSH_RIPAS2E1IS, FLUSH_VMALLS12E1IS };
 struct s2_armv8_flush {
+	const struct s2_format *format;
 	u64 ipa, end;
 	unsigned level;
 	bool by_range; /* FEAT_TLBIRANGE */
 	bool ttl;      /* FEAT_TTL: single invalidations may say the level */
 };
+/* How many there are, or a few less. */
+u64 s2_armv8_flush_cost(const struct s2_format *f, u64 size, unsigned level, bool by_range);
 enum s2_armv8_tlbi s2_armv8_flush_next(struct s2_armv8_flush *flush, u64 *operand);
 
 #endif

@@ -21,6 +21,7 @@ static struct {
 	struct s2_armv8_features features;
 	bool range_tlbi;
 	bool ttl;
+	bool size_change; /* FEAT_BBM level 2 */
 	unsigned ipa_bits;
 } machine;
 
@@ -30,12 +31,16 @@ void s2_machine_init(void)
 	u64 mmfr2 = read_sysreg(SYS_ID_AA64MMFR2_EL1), isar0 = read_sysreg(id_aa64isar0_el1);
 	unsigned range = field_get(mmfr0, ID_AA64MMFR0_PARANGE);
 
-	machine.format = field_get(mmfr2, ID_AA64MMFR2_FWB) ? &s2_armv8_4k_fwb : &s2_armv8_4k;
+	machine.format = field_get(mmfr2, ID_AA64MMFR2_FWB)   ? &s2_armv8_4k_fwb
+			 : field_get(mmfr1, ID_AA64MMFR1_XNX) ? &s2_armv8_4k_xnx
+							      : &s2_armv8_4k;
 	machine.features.pa_range = range;
 	machine.features.hardware_access = field_get(mmfr1, ID_AA64MMFR1_HAFDBS) >= 1;
+	machine.features.hardware_dirty = field_get(mmfr1, ID_AA64MMFR1_HAFDBS) >= 2;
 	machine.features.vmid16 = field_get(mmfr1, ID_AA64MMFR1_VMIDBITS) == 2;
 	machine.range_tlbi = field_get(isar0, ID_AA64ISAR0_TLB) >= 2;
 	machine.ttl = field_get(mmfr2, ID_AA64MMFR2_TTL) >= 1;
+	machine.size_change = field_get(mmfr2, ID_AA64MMFR2_BBM) == 2;
 	machine.ipa_bits = min_u64(IPA_BITS_WANTED, parange_bits(range));
 }
 
@@ -54,6 +59,13 @@ unsigned arch_s2_ident_bits(void)
 	return machine.features.vmid16 ? 16 : 8;
 }
 
+u8 arch_s2_traits(void)
+{
+	return (machine.features.hardware_access ? S2_HARDWARE_ACCESSED : 0) |
+	       (machine.features.hardware_dirty ? S2_HARDWARE_DIRTY : 0) |
+	       (machine.size_change ? S2_SIZE_CHANGE : 0);
+}
+
 u64 s2_machine_vtcr(const struct s2 *s2)
 {
 	return s2_armv8_vtcr(s2, machine.features);
@@ -61,7 +73,7 @@ u64 s2_machine_vtcr(const struct s2 *s2)
 
 u64 s2_machine_vttbr(const struct s2 *s2)
 {
-	return ptr_hpa(s2->root).v |
+	return ptr_hpa(s2->top).v |
 	       field_set(S2_IDENT_NUMBER(load_relaxed(&s2->ident)), VTTBR_VMID);
 }
 
@@ -109,8 +121,14 @@ static void issue(enum s2_armv8_tlbi tlbi, u64 operand)
 
 void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned level)
 {
-	struct s2_armv8_flush flush = {start.v, start.v + size, level, machine.range_tlbi,
-				       machine.ttl};
+	struct s2_armv8_flush flush = {
+		.format = s2->format,
+		.ipa = start.v,
+		.end = start.v + size,
+		.level = level,
+		.by_range = machine.range_tlbi,
+		.ttl = machine.ttl,
+	};
 	u64 before = enter_space(s2), operand;
 	enum s2_armv8_tlbi tlbi;
 
@@ -119,6 +137,11 @@ void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned le
 		issue(tlbi, operand);
 	}
 	leave_space(before);
+}
+
+u64 arch_s2_flush_cost(const struct s2 *s2, u64 size, unsigned level)
+{
+	return s2_armv8_flush_cost(s2->format, size, level, machine.range_tlbi);
 }
 
 void arch_s2_flush_tail(const struct s2 *s2)
@@ -160,6 +183,11 @@ void arch_s2_flush_idents(void)
 	__asm__ volatile("tlbi alle1is" ::: "memory");
 	dsb(ish);
 	isb();
+}
+
+/* The walker is coherent: VTCR_EL2 says write-back, inner shareable. */
+void arch_s2_clean(unused const void *start, unused u64 size)
+{
 }
 
 void arch_s2_publish_table(unused const void *table, unused u64 size)

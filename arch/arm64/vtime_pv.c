@@ -42,7 +42,7 @@ static void *page_of(struct vm *vm)
 /* The mapping takes a reference of its own over; where one is there already, it goes back. */
 static bool map_page(struct vm *vm, void *page)
 {
-	struct s2_attr attr = {.perm = S2_READ, .memory = S2_NORMAL};
+	struct s2_attr attr = {.perm = S2_READ, .memory = vm->s2.format->ram};
 	enum status status;
 
 	frame_get(ptr_hpa(page));

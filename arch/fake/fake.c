@@ -16,6 +16,7 @@
 __thread struct cpu *fake_this_cpu = &cpus[0];
 u64 fake_now;
 bool fake_broadcasts = true;
+struct fake_flush_hook fake_flush_hook;
 
 /* ---- CPUs ---------------------------------------------------------------------------------- */
 
@@ -56,6 +57,9 @@ enum status arch_cpu_start(unused struct cpu *cpu)
 void arch_cpu_send_kick(struct cpu *cpu)
 {
 	store_once(&cpu->arch.kicked, true);
+	if (fake_flush_hook.kick) {
+		fake_flush_hook.kick(fake_flush_hook.context, cpu->id);
+	}
 }
 
 void arch_cpu_idle(void)

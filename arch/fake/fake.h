@@ -57,8 +57,18 @@ struct fake_flush_hook {
 	void (*tail)(void *context, const struct s2 *s2);
 	void (*space)(void *context, const struct s2 *s2);
 	void (*local)(void *context, const struct s2 *s2);
+	/* A CPU is told to leave the guest. */
+	void (*kick)(void *context, u32 cpu);
+	/* With S2_NONCOHERENT: entries were written, so a test can look between two writes. */
+	void (*written)(void *context);
 };
 extern struct fake_flush_hook fake_flush_hook;
+
+/* What arch_s2_traits() says; may be set by a test before a space is made. */
+extern u8 fake_traits;
+/* Cache lines that arch_s2_clean() was asked to clean. */
+#define FAKE_LINE 64
+extern u64 fake_lines_cleaned;
 
 /* ---- Console ------------------------------------------------------------------------------- */
 

@@ -4,6 +4,8 @@
  */
 #include "fake.h"
 
+#include "hyp/s2_cursor.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +13,6 @@
 #include <arch/s2.h>
 
 #define SLOTS 65536
-
-struct fake_flush_hook fake_flush_hook;
 
 struct remembered {
 	const struct s2 *s2; /* NULL = free slot */
@@ -51,6 +51,51 @@ static struct remembered *find(struct tlb *tlb, const struct s2 *s2, u64 page)
 	abort();
 }
 
+/*
+ * What hardware does on a write through the leaf: sets its dirty flag, or makes it writable where
+ * that is its dirty state. An entry is remembered as writable only after that. False: it may not.
+ */
+static bool set_dirty(struct s2_cursor *c)
+{
+	const struct s2_format *f = c->format;
+	u64 bits = f->log_is_hardware ? f->write : f->dirty;
+	bool does = c->s2->traits & S2_HARDWARE_DIRTY;
+
+	for (;;) {
+		bool may = (c->entry & f->write) ||
+			   (does && f->log_is_hardware && (c->entry & f->log));
+
+		if (!s2_entry_is_leaf(f, c->entry, c->level) || !may) {
+			return false;
+		}
+		if (!does || (c->entry & bits) || cas_u64(c->slot, c->entry, c->entry | bits)) {
+			return true;
+		}
+		s2_cursor_reload(c);
+	}
+}
+
+/* Walks by what hardware follows, and by nothing else. The permissions that may be remembered;
+ * none: a fault. */
+static u8 hardware_walk(struct s2 *s2, gpa_t at, u8 perm, hpa_t *to)
+{
+	u64 outer = s2_walk_begin(s2);
+	struct s2_cursor c;
+	u8 got = 0;
+
+	s2_cursor_start(&c, s2, at);
+	s2_cursor_descend(&c, 0);
+	/* No TLB holds what does not translate, or what is not marked accessed. */
+	if (s2_entry_is_leaf(c.format, c.entry, c.level) && (c.entry & c.format->accessed)) {
+		*to = hpa_add(s2_entry_hpa(c.format, c.entry),
+			      at.v & (s2_span(c.format, c.level) - 1));
+		got = c.format->decode(c.entry, c.level > 0).perm & ~S2_WRITE;
+		got |= (perm & S2_WRITE) && set_dirty(&c) ? S2_WRITE : 0;
+	}
+	s2_walk_end(s2, outer);
+	return (got & perm) == perm ? got : 0;
+}
+
 /* The TLB's lock is held. NULL: the access faults. */
 static struct remembered *translate(struct tlb *tlb, struct s2 *s2, gpa_t at, u8 perm)
 {
@@ -58,17 +103,16 @@ static struct remembered *translate(struct tlb *tlb, struct s2 *s2, gpa_t at, u8
 	struct remembered *r = find(tlb, s2, page);
 
 	if (!(r->s2 && (r->stage2 || r->combined) && (r->perm & perm) == perm)) {
-		struct s2_leaf leaf = s2_query(s2, at);
+		hpa_t to = hpa_none();
+		u8 got = at.v >> s2->ipa_bits ? 0 : hardware_walk(s2, at, perm, &to);
 
-		/* No TLB holds what does not translate, or what is not marked accessed. */
-		if (leaf.kind != S2_LEAF || (leaf.attr.perm & perm) != perm || !leaf.accessed) {
+		if (got == 0) {
 			return NULL;
 		}
 		if (!r->s2) {
 			tlb->used[tlb->used_count++] = (u32)(r - tlb->slots);
 		}
-		*r = (struct remembered){s2,   page, leaf.hpa.v >> PAGE_SHIFT, leaf.attr.perm,
-					 true, true};
+		*r = (struct remembered){s2, page, to.v >> PAGE_SHIFT, got, true, true};
 	}
 	return r;
 }
@@ -197,6 +241,12 @@ void arch_s2_flush_range(const struct s2 *s2, gpa_t start, u64 size, unsigned le
 	if (fake_flush_hook.range) {
 		fake_flush_hook.range(fake_flush_hook.context, s2, start, size, level);
 	}
+}
+
+/* As a machine with invalidations of any length; what level it is told does not matter here. */
+u64 arch_s2_flush_cost(unused const struct s2 *s2, unused u64 size, unused unsigned level)
+{
+	return 4;
 }
 
 void arch_s2_flush_tail(const struct s2 *s2)

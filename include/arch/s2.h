@@ -7,6 +7,8 @@
 /* The format this machine's MMU reads, and how many guest-physical bits it can do. */
 const struct s2_format *arch_s2_format(void);
 unsigned arch_s2_ipa_bits(void);
+/* Of enum s2_trait. */
+u8 arch_s2_traits(void);
 
 /* How many identities (VMIDs, VPIDs, ASIDs) hardware tells apart, the unused 0 included: 2^n. */
 unsigned arch_s2_ident_bits(void);
@@ -31,10 +33,13 @@ void arch_s2_flush_local(const struct s2 *s2);
 /* Every identity: on all CPUs where invalidations are broadcast, else on this one. */
 void arch_s2_flush_idents(void);
 
-/* A range of more pages than this is cheaper as a flush of the whole space. */
-#define ARCH_S2_RANGE_PAGES_MAX BIT(21)
+/* How many invalidations arch_s2_flush_range() would take. */
+u64 arch_s2_flush_cost(const struct s2 *s2, u64 size, unsigned level);
 
 /* A new table page was filled: make it visible to table walkers before it is linked. */
 void arch_s2_publish_table(const void *table, u64 size);
+/* Entries of a table were written whose walkers do not snoop (S2_NONCOHERENT): cleans each cache
+ * line of [start, start + size) to memory, once. */
+void arch_s2_clean(const void *start, u64 size);
 
 #endif

@@ -18,6 +18,7 @@
 #define CONFIG_CPUS_MAX 8
 #define CONFIG_WEIGHT_DEFAULT 256
 #define CONFIG_WEIGHT_MAX 65535
+#define CONFIG_EXERCISE_MAX 65535
 #define CONFIG_MEMORY_UNIT BLOCK_SIZE
 #define CONFIG_MEMORY_MAX                                                                          \
 	GIB(255) /* what QEMU's virt machine takes below its second device window */
@@ -43,6 +44,7 @@ struct config_vm {
 	u64 memory; /* bytes, a multiple of 2 MiB */
 	u32 weight;
 	bool small_pages; /* lamina,page-size = "4K": never a larger leaf */
+	u32 exercise;	  /* lamina,exercise: a seed; 0 = its table is left alone */
 	char kernel[CONFIG_PATH_MAX];
 	char ramdisk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];

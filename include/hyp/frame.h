@@ -11,9 +11,13 @@
  *   FRAME_FREE    nobody's            none                        any, by frame_alloc
  *   FRAME_HYP     Lamina's            its owner's pointer         FREE
  *   FRAME_TABLE   one s2 space's      the entry that points here  FREE
- *   FRAME_GUEST   one guest's         the leaf that maps it       SHARED, FREE
- *   FRAME_SHARED  several guests'     each leaf that maps it      GUEST, FREE
+ *   FRAME_GUEST   a guest's           each leaf that maps it      SHARED, FREE
+ *   FRAME_SHARED  every guest's       each leaf that maps it      GUEST, FREE
  *   FRAME_DEVICE  hardware's          each leaf that maps it      - (never allocated, never freed)
+ *
+ * A block with more than one reference is shared, whatever its type, and no guest writes it
+ * (hyp/s2_share.h). GUEST and `owner` tell for whom it was allocated: a clone may hold it for
+ * longer than that guest lives. SHARED is for bytes that were no single guest's from the start.
  *
  * I4: a type changes only when the references are gone (or, GUEST <-> SHARED, by the last holder);
  * a FRAME_TABLE or FRAME_HYP is never mapped for a guest: s2_map refuses it.
@@ -47,12 +51,9 @@ struct frame {
 		struct {
 			u32 next, prev; /* FREE: neighbours in the buddy's list, as frame numbers */
 		};
-		struct {
-			u32 live;  /* TABLE: entries in use */
-			u32 spare; /* TABLE: the owner's */
-		};
 		u64 gfn;  /* GUEST: the guest frame number that maps it (reverse map) */
 		u64 link; /* on a batch's list: host-physical address of the next head, or 0 */
+		u64 table; /* TABLE: the space's word on it (hyp/s2_cursor.h) */
 	};
 	union {
 		struct {
@@ -85,7 +86,7 @@ void frame_give(hpa_t start, hpa_t end);
 
 /*
  * Takes a block of 2^order frames, aligned to its size, its bytes undefined, its entry's first word
- * (gfn, live, link) zero, with one reference. Order 0 comes from this CPU's cache, so the common
+ * (gfn, link, table) zero, with one reference. Order 0 comes from this CPU's cache, so the common
  * case takes no lock. hpa_none() when no block of that order is free; the caller may try a smaller
  * one. Frames in other CPUs' caches are out of reach: few, and fewer still when memory is short.
  */
@@ -121,6 +122,7 @@ struct frame_table {
 	struct frame *entries;
 	u64 base_pfn;
 	u64 count;
+	u64 ram_start, ram_bytes; /* the same in bytes */
 	u64 given; /* frames that frame_give was told of */
 };
 extern struct frame_table frame_table;

@@ -3,7 +3,7 @@
  *
  * LOCK ORDER, outermost first; take no lock while you hold one further right:
  *
- *     operator < vm < s2 < vgic < device < sched < ident < frame < console
+ *     operator < vm < s2 < rmap < vgic < device < sched < ident < frame < console
  *
  * The hypervisor runs with interrupts masked, so no lock needs an interrupt-safe form. Nothing
  * unbounded runs under a lock (I7), and a stage-2 fault takes none that is VM-wide (I8).
@@ -20,18 +20,21 @@ struct lock {
 	u32 serving; /* ticket that may go in */
 };
 
+/* Until `ticket` may go in. */
+void lock_wait(struct lock *l, u32 ticket);
+
 static inline void lock_take(struct lock *l)
 {
 	u32 ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
 
-	while (load_acquire(&l->serving) != ticket) {
-		cpu_relax();
+	if (unlikely(load_acquire(&l->serving) != ticket)) {
+		lock_wait(l, ticket);
 	}
 }
 
 static inline bool lock_try(struct lock *l)
 {
-	u32 serving = load_relaxed(&l->serving);
+	u32 serving = load_acquire(&l->serving); /* lock_drop released it there */
 
 	return __atomic_compare_exchange_n(&l->next, &serving, serving + 1, false, __ATOMIC_ACQUIRE,
 					   __ATOMIC_RELAXED);

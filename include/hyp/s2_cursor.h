@@ -1,11 +1,11 @@
 /*
  * The one walk through a table: a cursor that stands on an entry and has read it once.
  *
- * Three moves: down (into the table this entry points to), side (to the next address at this level,
- * climbing where a table ends), up. Operations are short loops over these; they can stop at
- * any entry and start again from an address. For the files of s2 only.
+ * Three moves: down (into the table this entry leads to), side (to the next address at this level,
+ * climbing where a table ends), up. Operations are short loops over these; they can stop at any
+ * entry and start again from an address. For the files of s2 only.
  *
- * Also here: what an entry says, in words, by the format's masks.
+ * Also here: what an entry says, in words, by the format's masks; and what the files of s2 share.
  */
 #ifndef HYP_S2_CURSOR_H
 #define HYP_S2_CURSOR_H
@@ -27,13 +27,13 @@ struct s2_cursor {
 /* Bytes that one entry of `level` covers. */
 static inline u64 s2_span(const struct s2_format *f, unsigned level)
 {
-	return BIT(f->page_shift + level * f->index_bits);
+	return BIT(f->shift[level]);
 }
 
 /* The order of a frame block as large as a leaf of `level`. */
 static inline unsigned s2_level_order(const struct s2_format *f, unsigned level)
 {
-	return f->page_shift - PAGE_SHIFT + level * f->index_bits;
+	return f->shift[level] - PAGE_SHIFT;
 }
 
 static inline bool s2_level_may_be_leaf(const struct s2_format *f, unsigned level)
@@ -57,15 +57,36 @@ static inline bool s2_entry_is_leaf(const struct s2_format *f, u64 entry, unsign
 	       (level == 0 || (entry & f->large_mask) == f->large_value);
 }
 
+/* Every table entry that we write has all bits of f->table, so one comparison tells. */
 static inline bool s2_entry_is_table(const struct s2_format *f, u64 entry, unsigned level)
 {
-	return s2_entry_present(f, entry) && level != 0 &&
-	       (entry & f->large_mask) != f->large_value;
+	return level != 0 && (entry & (f->table | f->large_mask)) == f->table;
+}
+
+/* Was the leaf written, as far as its marks tell? With `log`, having got `write` says so. */
+static inline bool s2_entry_is_dirty(const struct s2_format *f, u64 entry)
+{
+	return (entry & f->dirty) || ((entry & f->log) && (entry & f->write));
 }
 
 static inline hpa_t s2_entry_hpa(const struct s2_format *f, u64 entry)
 {
-	return hpa(entry & f->address);
+	return hpa((entry & f->address) | ((entry & f->address_high) << f->address_high_shift));
+}
+
+/* The bits of an entry that say where `a` is. */
+static inline u64 s2_address_bits(const struct s2_format *f, hpa_t a)
+{
+	return (a.v & f->address) | ((a.v >> f->address_high_shift) & f->address_high);
+}
+
+/* Can entries hold the addresses of [a, a + size), page by page? */
+static inline bool s2_addresses_fit(const struct s2_format *f, hpa_t a, u64 size)
+{
+	u64 held = f->address | f->address_high << f->address_high_shift;
+	u64 last = a.v + size - BIT(f->page_shift);
+
+	return ((a.v | last) & ~held) == 0 && last >= a.v;
 }
 
 static inline u64 *s2_entry_table(const struct s2_format *f, u64 entry)
@@ -76,20 +97,53 @@ static inline u64 *s2_entry_table(const struct s2_format *f, u64 entry)
 static inline u64 s2_leaf_entry(const struct s2_format *f, hpa_t a, struct s2_attr attr,
 				unsigned level)
 {
-	return a.v | f->encode(attr, level > 0) | (level > 0 ? f->large : f->page);
+	return s2_address_bits(f, a) | f->encode(attr, level > 0) |
+	       (level > 0 ? f->large : f->page);
 }
+
+/* All of a new leaf but its address; S2_CANNOT when the format cannot say it. */
+static inline u64 s2_leaf_bits(const struct s2 *s2, struct s2_attr attr, unsigned level)
+{
+	u64 bits;
+
+	if (unlikely(attr.perm > S2_RWX || attr.memory >= S2_MEMORY_TYPES)) {
+		return S2_CANNOT;
+	}
+	bits = load_relaxed(&s2->perm_bits[attr.perm]) |
+	       load_relaxed(&s2->memory_bits[level > 0][attr.memory]);
+	if (unlikely(attr.notify && bits != S2_CANNOT)) {
+		return s2_leaf_entry(s2->format, hpa(0), attr, level) | load_relaxed(&s2->new_leaf);
+	}
+	return bits;
+}
+
+/* Hardware's flag, or our mark, that something below a table was used; 0: there is none. */
+u64 s2_table_flag(const struct s2 *s2);
 
 static inline u64 s2_table_entry(const struct s2_format *f, const void *table)
 {
-	return ptr_hpa(table).v | f->table;
+	return s2_address_bits(f, ptr_hpa(table)) | f->table;
 }
 
 /*
- * A typed entry that is not present:  63..56 format's | 55..8 payload | 7..4 kind | 3..0 zero.
- * No format's `present` bits are above bit 2.
+ * Where hardware does not say of tables that something below was used, software does, when it makes
+ * a leaf that counts as used, or finds one used: in all entries on the cursor's way down.
  */
-#define S2_ABSENT_PAYLOAD BITS(55, 8)
-#define S2_ABSENT_KIND BITS(7, 4)
+void s2_mark_way(const struct s2_cursor *c);
+
+/* The link to a table that holds leaves from the start: a fresh leaf counts as used, so the table
+ * does too. */
+static inline u64 s2_link_entry(const struct s2 *s2, const void *table)
+{
+	return s2_table_entry(s2->format, table) | s2_table_flag(s2);
+}
+
+/*
+ * A typed entry that is not present:  63 format's | 62..15 payload | 14..11 kind | 10..0 zero.
+ * No format's `present` bits are above bit 10.
+ */
+#define S2_ABSENT_PAYLOAD BITS(62, 15)
+#define S2_ABSENT_KIND BITS(14, 11)
 
 static inline u64 s2_absent_entry(const struct s2_format *f, enum s2_kind kind, u64 payload)
 {
@@ -112,6 +166,93 @@ static inline enum s2_kind s2_entry_kind(const struct s2_format *f, u64 entry, u
 		return S2_EMPTY;
 	}
 	return (enum s2_kind)field_get(entry, S2_ABSENT_KIND);
+}
+
+/* Do leaves' dirty flags say what was written (EPT, NPT)? Else, while writes are logged, it is that
+ * they are writable, or were: `dirty` is software's mark then. */
+static inline bool s2_dirty_is_flag(const struct s2 *s2)
+{
+	return (s2->traits & S2_HARDWARE_DIRTY) && !s2->format->log_is_hardware;
+}
+
+/* The leaf as it is when its writes are logged and there was none yet. */
+static inline u64 s2_entry_cleaned(const struct s2 *s2, u64 entry)
+{
+	const struct s2_format *f = s2->format;
+
+	if (!s2_dirty_is_flag(s2) && (entry & f->write)) {
+		entry = (entry & ~f->write) | f->log;
+	}
+	return entry & ~f->dirty;
+}
+
+/*
+ * BROKEN and HELD entries lead to a table that hardware does not reach through them. Payload:
+ *
+ *     47..4 the table's address, in 4 KiB | 3..1 level of the entry | 0 a fold: back to a leaf
+ *
+ * Without a level it leads nowhere: the entry is BROKEN for a moment, look again, or the HELD table
+ * is just looked into. If a BROKEN one has a payload then, it is a claim: a CPU without the lock
+ * has taken a leaf out of the table, and will put another leaf or a table of parts there (see
+ * s2_fork.c). For holders of the lock that leaf is still mapped, so they wait; but never within a
+ * walk, as the claim's owner waits for those.
+ */
+static inline u64 s2_leading_entry(const struct s2_format *f, enum s2_kind kind, const u64 *table,
+				   unsigned level, bool fold)
+{
+	return s2_absent_entry(f, kind, ptr_hpa(table).v >> PAGE_SHIFT << 4 | level << 1 | fold);
+}
+
+static inline u64 *s2_lead_table(u64 payload)
+{
+	return (u64 *)hpa_ptr(hpa(payload >> 4 << PAGE_SHIFT));
+}
+
+static inline bool s2_lead_is_fold(u64 payload)
+{
+	return payload & 1;
+}
+
+static inline unsigned s2_lead_level(u64 payload)
+{
+	return (unsigned)(payload >> 1 & 7);
+}
+
+/* A claim's payload is its batch's generation: no other claim ever looks the same. */
+static inline u64 s2_claim_entry(const struct s2_batch *batch)
+{
+	return s2_absent_entry(batch->s2->format, S2_BROKEN, batch->generation << 4);
+}
+
+static inline bool s2_entry_is_claim(const struct s2_format *f, u64 entry)
+{
+	u64 payload = s2_absent_payload(f, entry);
+
+	return !s2_entry_present(f, entry) && field_get(entry, S2_ABSENT_KIND) == S2_BROKEN &&
+	       payload != 0 && s2_lead_level(payload) == 0;
+}
+
+/* The table that software finds below this entry, or NULL. */
+static inline u64 *s2_entry_below(const struct s2_format *f, u64 entry, unsigned level)
+{
+	u64 payload = s2_absent_payload(f, entry);
+
+	switch (s2_entry_kind(f, entry, level)) {
+	case S2_TABLE:
+		return s2_entry_table(f, entry);
+	case S2_BROKEN:
+	case S2_HELD:
+		return s2_lead_level(payload) ? s2_lead_table(payload) : NULL;
+	default:
+		return NULL;
+	}
+}
+
+/* Not present, and leads to a table that dirty logging holds? */
+static inline bool s2_entry_is_held(const struct s2_format *f, u64 entry)
+{
+	return !s2_entry_present(f, entry) && entry != f->empty &&
+	       field_get(entry, S2_ABSENT_KIND) == S2_HELD;
 }
 
 /* Is the batch that cleared this TRANSIT entry still open? */
@@ -138,12 +279,37 @@ static inline bool s2_entry_is_free(const struct s2 *s2, u64 entry)
 	return s2_entry_kind(f, entry, 1) == S2_TRANSIT && !s2_transit_is_open(s2, entry);
 }
 
+/* Not mapped, and yet it says something of its owner's. */
+static inline bool s2_entry_is_typed(const struct s2_format *f, u64 entry)
+{
+	enum s2_kind kind = s2_entry_kind(f, entry, 0);
+
+	return !s2_entry_present(f, entry) && (kind == S2_STORED || kind == S2_MMIO);
+}
+
+/* Does it keep its table from being empty? What is free or in transit does not. */
+static inline bool s2_entry_in_use(const struct s2_format *f, u64 entry)
+{
+	if (s2_entry_present(f, entry)) {
+		return true;
+	}
+	switch (s2_entry_kind(f, entry, 1)) {
+	case S2_BROKEN:
+	case S2_HELD:
+	case S2_STORED:
+	case S2_MMIO:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* ---- Moves --------------------------------------------------------------------------------- */
 
-static inline unsigned s2_index(const struct s2_format *f, u64 address, unsigned level,
-				unsigned root_level)
+static inline u64 s2_index(const struct s2_format *f, u64 address, unsigned level,
+			   unsigned root_level)
 {
-	u64 index = address >> (f->page_shift + level * f->index_bits);
+	u64 index = address >> f->shift[level];
 
 	/* Root tables lie side by side, so there the index is not cut. */
 	return level == root_level ? index : index & (s2_table_entries(f) - 1);
@@ -161,8 +327,10 @@ static inline void s2_cursor_start(struct s2_cursor *c, struct s2 *s2, gpa_t at)
 	c->s2 = s2;
 	c->format = s2->format;
 	c->gpa = at;
-	c->table[s2->root_level] = s2->root;
-	s2_cursor_place(c, s2->root_level);
+	c->level = s2->root_level;
+	c->table[c->level] = s2->root;
+	c->slot = s2->root + (at.v >> s2->root_shift);
+	c->entry = load_acquire(c->slot);
 }
 
 /* Reads the slot again: another CPU may have changed it. */
@@ -171,10 +339,10 @@ static inline void s2_cursor_reload(struct s2_cursor *c)
 	c->entry = load_acquire(c->slot);
 }
 
-/* The entry points to a table. */
-static inline void s2_cursor_down(struct s2_cursor *c)
+/* Into `below`, which the entry leads to. */
+static inline void s2_cursor_enter(struct s2_cursor *c, u64 *below)
 {
-	c->table[c->level - 1] = s2_entry_table(c->format, c->entry);
+	c->table[c->level - 1] = below;
 	s2_cursor_place(c, c->level - 1);
 }
 
@@ -183,115 +351,466 @@ static inline void s2_cursor_up(struct s2_cursor *c)
 	s2_cursor_place(c, c->level + 1);
 }
 
-/*
- * To the first address behind this entry. Climbs out of a table that ends there, but not out of the
- * root: past the end of the space gpa is 2^ipa_bits and the slot must not be touched.
- */
-static inline void s2_cursor_side(struct s2_cursor *c)
+/* First address of the entry, and the first behind it. */
+static inline u64 s2_cursor_first(const struct s2_cursor *c)
 {
-	const struct s2_format *f = c->format;
-	unsigned root = c->s2->root_level;
-	unsigned level = c->level;
+	return align_down(c->gpa.v, s2_span(c->format, c->level));
+}
 
-	c->gpa.v = align_down(c->gpa.v, s2_span(f, level)) + s2_span(f, level);
-	if (c->gpa.v >> c->s2->ipa_bits) {
-		return;
-	}
-	while (level < root && s2_index(f, c->gpa.v, level, root) == 0) {
-		level++;
-	}
-	s2_cursor_place(c, level);
+static inline u64 s2_cursor_end(const struct s2_cursor *c)
+{
+	return s2_cursor_first(c) + s2_span(c->format, c->level);
+}
+
+/* First address behind the table that the entry stands in. */
+static inline u64 s2_cursor_table_end(const struct s2_cursor *c)
+{
+	u64 span = s2_span(c->format, c->level + 1);
+
+	return c->level == c->s2->root_level ? BIT(c->s2->ipa_bits)
+					     : align_down(c->gpa.v, span) + span;
 }
 
 /*
- * Goes down as far as tables lead, not below `level`. The same steps as s2_cursor_down(), with the
- * format's masks in registers: every fault walks here.
+ * The loop that every operation walks in: from *slot, of *level, for address `at`, down as far as
+ * tables lead that hardware sees, not below `floor`. Where the way was goes to `table`, if there is
+ * one. Returns the entry at *slot. Geometry comes as arguments, so that it may be constant.
  */
-static inline void s2_cursor_descend(struct s2_cursor *c, unsigned level)
+static inline __attribute__((always_inline)) u64
+s2_descend_by(const struct s2 *s2, unsigned page_shift, unsigned index_bits, u64 high, u64 at,
+	      unsigned floor, unsigned *level, u64 **slot, u64 **table)
+{
+	const u64 mask = s2->walk.mask, leads = s2->walk.table, address = s2->walk.address;
+	unsigned l = *level;
+	u64 *place = *slot, entry = load_acquire(place);
+
+	while (l > floor && (entry & mask) == leads) {
+		u64 a = high ? s2_entry_hpa(s2->format, entry).v : entry & address;
+		u64 *below = (u64 *)hpa_ptr(hpa(a));
+		unsigned shift = page_shift - index_bits + l * index_bits;
+
+		if (table) {
+			table[l - 1] = below;
+		}
+		place = below + ((at >> shift) & (BIT(index_bits) - 1));
+		entry = load_acquire(place);
+		l--;
+	}
+	*level = l;
+	*slot = place;
+	return entry;
+}
+
+static inline void s2_cursor_descend(struct s2_cursor *c, unsigned floor)
 {
 	const struct s2_format *f = c->format;
-	const u64 present = f->present, address = f->address, at = c->gpa.v;
-	const u64 large_mask = f->large_mask, large_value = f->large_value;
-	const unsigned index_bits = f->index_bits;
-	const u64 index_mask = BIT(index_bits) - 1;
-	unsigned l = c->level, shift = f->page_shift + l * index_bits;
-	u64 *slot = c->slot, entry = c->entry;
 
-	while (l > level && (entry & present) && (entry & large_mask) != large_value) {
-		u64 *table = (u64 *)hpa_ptr(hpa(entry & address));
+	if (likely(f->plain)) {
+		c->entry = s2_descend_by(c->s2, 12, 9, 0, c->gpa.v, floor, &c->level, &c->slot,
+					 c->table);
+	} else {
+		c->entry = s2_descend_by(c->s2, f->page_shift, f->index_bits, f->address_high,
+					 c->gpa.v, floor, &c->level, &c->slot, c->table);
+	}
+}
 
-		c->table[--l] = table;
-		shift -= index_bits;
-		slot = table + ((at >> shift) & index_mask);
+/*
+ * For short cuts: the entry that `at` ends at for hardware, and where, in a space of a plain
+ * format. False: the format is not plain, or `at` is outside of the space.
+ */
+static inline __attribute__((always_inline)) bool
+s2_walk_plain(const struct s2 *s2, gpa_t at, unsigned *level, u64 **slot, u64 *entry)
+{
+	u64 index = at.v >> s2->root_shift;
+
+	*level = s2->root_level;
+	*slot = s2->root + index;
+	if (unlikely(index >= s2->walk.plain_root_entries)) {
+		return false;
+	}
+	if (*level == 0) {
+		__builtin_unreachable(); /* a root is above the pages */
+	}
+	*entry = s2_descend_by(s2, 12, 9, 0, at.v, 0, level, slot, NULL);
+	return true;
+}
+
+/*
+ * s2_dirty.c. The cursor stands on a HELD entry: the table becomes real, as dirty logging wants it.
+ * False: another CPU is at it. After true look again, from the entry on.
+ */
+bool s2_dirty_push(struct s2_cursor *c);
+
+/*
+ * Goes down also through entries that lead on although hardware does not follow them. For holders
+ * of the space's lock: the tables behind BROKEN are theirs alone, and claims are waited for. HELD
+ * tables become real before anything in them is changed; another CPU that is at one holds no lock,
+ * and is done soon.
+ */
+static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
+{
+	s2_cursor_descend(c, level);
+	while (unlikely(c->level > level)) {
+		u64 *below = s2_entry_below(c->format, c->entry, c->level);
+
+		if (s2_entry_kind(c->format, c->entry, c->level) == S2_HELD) {
+			if (!s2_dirty_push(c)) {
+				cpu_relax();
+			}
+		} else if (below) {
+			s2_cursor_enter(c, below);
+		} else if (s2_entry_is_claim(c->format, c->entry)) {
+			cpu_relax();
+		} else {
+			return;
+		}
+		s2_cursor_descend(c, level);
+	}
+}
+
+/* What the slot holds when no claim is on it. For holders of the space's lock. */
+static inline u64 s2_load_settled(const struct s2_format *f, const u64 *slot)
+{
+	u64 entry = load_relaxed(slot);
+
+	while (unlikely(s2_entry_is_claim(f, entry))) {
+		cpu_relax();
 		entry = load_acquire(slot);
 	}
-	c->level = l;
-	c->slot = slot;
-	c->entry = entry;
+	return entry;
 }
 
-/* ---- Shared by the files of s2 ------------------------------------------------------------- */
+/* ---- s2_entry.c: every write to a table that somebody can reach (I2) ------------------------- */
 
 /*
- * s2_entry.c: the one write to a live table (I2). Puts `entry` where the cursor stands if it still
- * holds what the cursor read; keeps the counts; notes in `batch` what dies. False: somebody was
- * faster; the cursor has read the slot again. `batch` may be NULL when nothing dies.
+ * Puts `entry` where the cursor stands if it still holds what the cursor read; keeps the counts;
+ * notes in `batch` what dies (NULL: nothing does, or the caller notes it). False: somebody was
+ * faster; the cursor has read the slot again.
  */
 bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch);
 
 /*
- * Unlinks the table of level 0 that the cursor's entry points to; its leaves die. False: lost a
- * race, look again.
+ * The slot holds `entry`, a leaf that is split or the link of a table that is folded: `broken`,
+ * which leads to the same memory, takes its place. False: somebody was faster. Both are in use, so
+ * only leaves are to be counted, by the caller.
+ */
+bool s2_slot_break(struct s2 *s2, u64 *slot, u64 entry, u64 broken);
+
+/* The slot holds `broken`, a BROKEN entry of the caller's batch: `entry` takes its place. Counts
+ * are the caller's. */
+void s2_slot_mend(struct s2 *s2, u64 *slot, u64 broken, u64 entry);
+
+/*
+ * Runs: the same for up to `count` neighbours in one table, from the cursor on, all of one kind.
+ *
+ * fill: leaves `entry`, `entry` + `step`, ... into free entries; stops at the first that is not,
+ * and returns how many it filled. clear: whatever leaf or typed entry is there goes, noted in
+ * `batch`; leaves become TRANSIT. protect: each leaf's permissions become `perm`; what changed is
+ * noted in `batch`.
+ */
+u64 s2_run_fill(struct s2_cursor *c, u64 count, u64 entry, u64 step);
+
+/*
+ * The one page at `at` of a plain format, whose slot in a table of level 0 was read as empty, or as
+ * the leaf `entry`: fill and clear as above. False, or S2_NOT_CLEARED: somebody was faster. Clear
+ * says how many entries of the table are in use still.
+ */
+#define S2_NOT_CLEARED (~0ull)
+bool s2_page_fill(struct s2 *s2, u64 *slot, u64 entry);
+u64 s2_page_clear(struct s2 *s2, u64 *slot, u64 entry, gpa_t at, struct s2_batch *batch);
+void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch);
+void s2_run_protect(struct s2_cursor *c, u64 count, u8 perm, struct s2_batch *batch);
+
+/* Clears or sets `flag` in the entry at `slot`, if it is present, whatever hardware does to it
+ * meanwhile. Was it set? */
+bool s2_slot_clear_flag(struct s2 *s2, u64 *slot, u64 flag);
+void s2_slot_set_flag(struct s2 *s2, u64 *slot, u64 flag);
+
+/*
+ * For dirty logging: tables that the entries lead to become HELD, and leaves cleaned. Of a root, or
+ * of a table that hardware does not reach.
+ */
+void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level);
+
+/*
+ * Unlinks the table that the cursor's entry leads to, of level 0 and whatever is in it (false: lost
+ * a race, look again); or of any level, but only when it has nothing in it. Not one that is linked.
  */
 bool s2_table_retire(struct s2_cursor *c, struct s2_batch *batch);
-
-/* The same for a table of any level, but only when it has nothing in it. */
 bool s2_table_retire_if_empty(struct s2_cursor *c, struct s2_batch *batch);
+/* s2_range.c. Of all that became empty, from the one that the cursor stands in up. */
+void s2_retire_empty(struct s2_cursor *c, struct s2_batch *batch);
 
-/* Counts 2^index_bits new leaves of `level`, in a table that is about to be linked. */
-void s2_entry_count_filled(struct s2 *s2, u64 *table, unsigned level);
+/* Also for leaves in tables that nobody can reach yet, or any more. */
+static inline void s2_count_leaves(struct s2 *s2, unsigned level, s64 count)
+{
+	u64 *counter = level == 0   ? &s2->stats.leaf_4k
+		       : level == 1 ? &s2->stats.leaf_2m
+				    : &s2->stats.leaf_1g;
 
-/* s2_table.c: an unlinked table page full of empty entries, or NULL; and back. */
+	atomic_add(counter, (u64)count);
+}
+
+/* ---- s2_table.c: table pages ----------------------------------------------------------------- */
+
+/* An unlinked table with nothing of use in it, or NULL; and back. */
 u64 *s2_table_alloc(struct s2 *s2);
 void s2_table_free(struct s2 *s2, u64 *table);
+
+/*
+ * Fills an unlinked table: `count` leaves `entry`, `entry` + `step`, ... from index `first` on, and
+ * nothing around them. Makes it visible to table walkers.
+ */
+void s2_table_fill(struct s2 *s2, u64 *table, u64 first, u64 count, u64 entry, u64 step);
+
+/*
+ * What the frame table says of a table page: how many of its entries are in use, and, while it is
+ * behind a BROKEN entry, the slot of the batch's next one.
+ *
+ *     63..14 the slot's address / 8 | 13..0 entries in use
+ */
+#define S2_TABLE_LIVE BITS(13, 0)
+
+static inline u64 *s2_table_word(const u64 *table)
+{
+	return &frame_table.entries[(ptr_hpa(table).v >> PAGE_SHIFT) - frame_table.base_pfn].table;
+}
+
+/* The table that a slot is in, the first of them in a root. */
+static inline u64 *s2_slot_table(const struct s2_format *f, const u64 *slot)
+{
+	return (u64 *)hpa_ptr(hpa(align_down(ptr_hpa(slot).v, BIT(f->page_shift))));
+}
+
+static inline u64 s2_table_live(const u64 *table)
+{
+	return load_relaxed(s2_table_word(table)) & S2_TABLE_LIVE;
+}
+
+/* Do other spaces' entries lead to it too? Then it stays: what is in it goes entry by entry. */
+static inline bool s2_table_is_linked(const struct s2 *s2, const u64 *table)
+{
+	return unlikely(s2->linked_level < S2_LEVELS_MAX) &&
+	       load_relaxed(&frame_at(ptr_hpa(table))->refs) > 1;
+}
 
 /* Tables in reserve, so that what can fail is over before anything changes (I3). */
 struct s2_reserve {
 	u64 *first; /* linked by their first words */
 };
 bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count);
-u64 *s2_reserve_take(struct s2 *s2, struct s2_reserve *reserve);
+u64 *s2_reserve_take(struct s2_reserve *reserve);
 void s2_reserve_give(struct s2_reserve *reserve, u64 *table);
 void s2_reserve_drop(struct s2 *s2, struct s2_reserve *reserve);
 
-/*
- * s2_batch.c. A leaf of `level` at `at` is gone, its frames go back at the close, or before it when
- * the box for shared ones is full: then this invalidates and waits for walks. A range has to be
- * invalidated, made of leaves of `level` (S2_LEVELS_MAX: of any, and tables above). A table is
- * unlinked.
- */
-void s2_batch_note_leaf(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry);
-void s2_batch_note_range(struct s2_batch *batch, gpa_t at, u64 size, unsigned level);
+/* ---- s2_batch.c, s2_epoch.c ------------------------------------------------------------------ */
+
+/* A range has to be invalidated, made of leaves of `level` (S2_LEVELS_MAX: of any, and tables
+ * above); `entries` of it changed. */
+void s2_batch_note_range(struct s2_batch *batch, gpa_t at, u64 size, unsigned level, u64 entries);
+
+/* The frames of a leaf that went: they go back at the close, or before it when the box for shared
+ * ones is full: then this invalidates and waits for walks. */
+void s2_batch_note_frames(struct s2_batch *batch, hpa_t first, u64 size);
+
+/* A table is unlinked. */
 void s2_batch_note_table(struct s2_batch *batch, u64 *table);
+
+/* The slot holds a BROKEN entry that leads to `table`: made whole again at the close. */
+void s2_batch_note_broken(struct s2_batch *batch, u64 *slot, const u64 *table);
+/* The last one noted is not to be made whole. False: it is not the last, or not this batch's. */
+bool s2_batch_forget_broken(struct s2_batch *batch, const u64 *slot, const u64 *table);
+
+/* s2_collapse.c, at the close, with the space's lock: `slot` holds `broken`, a fold of the table
+ * that it leads to. Nobody else has that table any more. */
+void s2_fold_finish(struct s2_batch *batch, u64 *slot, u64 broken);
 
 /* Invalidates what was noted so far. Walks are not waited for, and nothing is given back. */
 void s2_batch_flush(struct s2_batch *batch);
 
-/* s2.c. I4: all of it is memory that a guest may have. */
-bool s2_memory_is_mappable(hpa_t first, u64 size);
-
 /*
- * s2_epoch.c. A software walk that takes no lock stands between these two: what it finds (tables,
- * and frames behind leaves) is not freed in between. May be nested; pass what begin returned to
- * end.
+ * A software walk that takes no lock stands between these two: what it finds (tables, and frames
+ * behind leaves) is not freed in between. May be nested; pass what begin returned to end.
  */
-u64 s2_walk_begin(struct s2 *s2);
-void s2_walk_end(struct s2 *s2, u64 outer);
+static inline u64 *s2_walking(struct s2 *s2)
+{
+	return &s2->cpu[this_cpu_id()].walking;
+}
 
-/* Makes every CPU forget what the batch noted, and waits until that is so. */
+/* The outermost: nothing of this CPU's is under way. */
+static inline void s2_walk_begin_at(struct s2 *s2, u64 *walking)
+{
+	store_relaxed(walking, load_relaxed(&s2->generation));
+	fence_full();
+}
+
+static inline u64 s2_walk_begin(struct s2 *s2)
+{
+	u64 *walking = s2_walking(s2), outer = load_relaxed(walking);
+
+	if (likely(outer == 0)) {
+		s2_walk_begin_at(s2, walking);
+	}
+	return outer;
+}
+
+static inline void s2_walk_end(struct s2 *s2, u64 outer)
+{
+	store_release(s2_walking(s2), outer);
+}
+
+/* Makes every CPU forget what the batch noted, in its space and those that depend on it, and waits
+ * until that is so. */
 void s2_epoch_flush(struct s2_batch *batch);
 
-/* Waits until every walk that began before this call has ended. */
+/* Waits until every walk that began before this call has ended, also of dependents. */
 void s2_epoch_wait_walks(struct s2 *s2);
+
+/* Every CPU flushes at its next natural entry, of dependents too. */
+void s2_epoch_owe(struct s2 *s2);
+
+/* ---- s2_link.c, s2_view.c: several roots over one memory --------------------------------------- */
+
+/* The closes of `s2` cover `dependent` from now on, until the call that takes this one back: no batch
+ * of the caller's is open then. FULL; INVALID: one of the two is on the wrong side already. */
+enum status s2_depend(struct s2 *s2, struct s2 *dependent);
+void s2_depend_no_more(struct s2 *s2, struct s2 *dependent);
+
+/* Is any of [start, end) another space's to change? */
+struct s2_loan *s2_loan_in(struct s2 *s2, u64 start, u64 end);
+static inline bool s2_is_on_loan(struct s2 *s2, u64 start, u64 end)
+{
+	return unlikely(load_relaxed(&s2->loan_count) != 0) && s2_loan_in(s2, start, end);
+}
+
+/* At a flush: what views derived from what the batch noted goes before it is invalidated. */
+void s2_view_sweep(struct s2_batch *batch);
+
+/* s2_fault.c. Puts a leaf of `level` where the cursor, at its start, is to come to; as s2_map_leaf().
+ * EXISTS: the cursor stands at what is there. In a walk section. */
+enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit);
+
+/* s2_map.c. How many tables a range lacks, gone through in order of address. */
+struct s2_plan {
+	u64 tables;
+	u64 counted_to[S2_LEVELS_MAX]; /* up to which address, by level of the entry above them */
+};
+/* Counts those between the cursor's entry and entries of `level`. */
+void s2_plan_count(struct s2_plan *plan, const struct s2_cursor *c, unsigned level);
+/* OK where something can be put, else AGAIN or EXISTS. */
+enum status s2_obstacle(const struct s2_cursor *c);
+
+/* ---- Ranges ---------------------------------------------------------------------------------- */
+
+/* Page-aligned, not empty, inside the space. */
+static inline bool s2_range_is_valid(const struct s2 *s2, gpa_t at, u64 size)
+{
+	u64 last = at.v + size - 1;
+
+	return ((at.v | size) & s2->inside[0]) == 0 && last >= at.v && last >> s2->ipa_bits == 0;
+}
+
+/* s2.c. After new_leaf has changed: new leaves have it. */
+void s2_set_memory_bits(struct s2 *s2);
+
+/* s2_map.c. I4: all of it is memory that a guest may have. */
+bool s2_memory_is_mappable(hpa_t first, u64 size);
+/* Some of it is in the frame table. */
+static inline bool s2_lies_in_ram(hpa_t first, u64 size)
+{
+	return first.v + size > frame_table.ram_start &&
+	       first.v < frame_table.ram_start + frame_table.ram_bytes;
+}
+
+/* Does any of it have holders besides the leaf that asks? */
+bool s2_memory_is_shared(hpa_t first, u64 size);
+/* One more leaf holds it, or one less. Device memory and what is outside the
+ * frame table is nobody's to count; false: all of it is such. */
+bool s2_memory_get(hpa_t first, u64 size);
+void s2_memory_put(hpa_t first, u64 size);
+
+/* s2_fault.c. Walks to `level`, making tables on the way. OK: the cursor stands on an entry of that
+ * level which is free, or `transit`. EXISTS: on a leaf, or a table where a leaf should go. AGAIN,
+ * NOMEM. In a walk. */
+enum status s2_reach_free_entry(struct s2_cursor *c, unsigned level, u64 transit);
+
+/*
+ * s2_fault.c. Puts `entry` at `at`, of `level`, where something is free, making tables on the way;
+ * as free counts what is `transit` there (0: nothing does). No lock. EXISTS, AGAIN, NOMEM.
+ */
+enum status s2_entry_put(struct s2 *s2, gpa_t at, unsigned level, u64 entry, u64 transit);
+/* The entry of a leaf as s2_map_leaf() makes it; INVALID, DENIED. */
+enum status s2_leaf_for(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr,
+			u64 *entry);
+/* Tells the tables on the cursor's way that something below them was used, where hardware does not.
+ */
+void s2_mark_way(const struct s2_cursor *c);
+
+/* s2_split.c. Replaces the cursor's leaf by `table`, which it fills with leaves of the next level
+ * that translate alike: at the close of `batch`, or at once where the space needs no break. A
+ * typed entry becomes a table of the same at once. False: a fault was faster with a claim on the
+ * leaf; look again, the table is still the caller's. */
+bool s2_split_leaf(struct s2_cursor *c, u64 *table, struct s2_batch *batch);
+/* The same in two parts, for who has taken `leaf` of `level` out himself: fills the table, and
+ * gives each of the parts in it a reference of its own. And the parts' references become one again.
+ */
+void s2_parts_fill(struct s2 *s2, u64 leaf, unsigned level, u64 *table);
+void s2_parts_share(struct s2 *s2, u64 leaf, unsigned level);
+void s2_parts_join(struct s2 *s2, u64 leaf, unsigned level);
+
+/* s2_fork.c. The leaf `entry` when its frame gets another holder: the guest that might write it may
+ * no longer, until it has a copy. */
+u64 s2_withheld(const struct s2_format *f, u64 entry);
+
+/* Before any leaf of a space is shared. */
+void s2_share_begin(struct s2 *s2);
+
+/* The memory of the cursor's leaf gets another holder, and the leaf loses write, which is noted in
+ * `batch`. Returns the leaf for the other holder, or 0: lost a race. In a walk, with the space's
+ * lock; afterwards, and before anybody relies on the memory's bytes, walks are to be waited for. */
+u64 s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch);
+
+/*
+ * A leaf that changes its frame without the lock: it is claimed, which nobody can do twice; then no
+ * CPU uses the old translation any more; then something else takes its place. The batch is open,
+ * and closed afterwards.
+ *
+ * claim: in a walk; false: lost a race. await: outside of one; now the old frame is as the guest
+ * left it, and the leaf's references to it are the caller's. settle: `entry` takes the claim's
+ * place; false: the table that it was in, of level 0, is gone.
+ */
+bool s2_claim(struct s2_cursor *c, struct s2_batch *batch);
+void s2_claim_await(struct s2_batch *batch);
+bool s2_claim_settle(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry);
+
+/* The level that the leaf (or typed entry) must be split to, so that `at` lies between two; its own
+ * level when it does already. */
+unsigned s2_split_level(const struct s2_cursor *c, u64 at);
+
+/*
+ * s2_range.c. Goes through [start, end) in runs, in steps that bound how long the lock is held
+ * (I7). `run` is called for up to `count` entries from the cursor on, all in one table and none
+ * leading further down; leaves among them lie inside the range and are of level_max or below, as
+ * what sticks out or is larger is split before.
+ *
+ * NOMEM before anything was changed, when the range's two ends need splits; NOMEM with batch->next
+ * when level_max does. A run that sets job->status ends it with that, and batch->next is where the
+ * run began. MORE: the batch's budget is used up, and batch->next is where to go on.
+ */
+struct s2_job;
+typedef void (*s2_run_fn)(struct s2_cursor *c, u64 count, struct s2_job *job);
+
+struct s2_job {
+	struct s2 *s2;
+	u64 start, end;
+	struct s2_batch *batch;
+	s2_run_fn run;
+	unsigned level_max; /* S2_LEVELS_MAX: any */
+	bool retire;	    /* tables that lie in the range go as one, and so do empty ones */
+	u8 perm;	    /* protect's */
+	enum status status; /* set by `run`, OK before */
+};
+
+enum status s2_range_run(struct s2_job *job);
 
 #endif

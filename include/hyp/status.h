@@ -16,6 +16,7 @@ enum status {
 	INVALID, /* the request makes no sense: alignment, range, value */
 	DENIED,	 /* it makes sense, but is not allowed */
 	FULL,	 /* a fixed limit is reached */
+	MORE,	 /* so far done; the budget is used up: call again for the rest */
 };
 
 static inline const char *status_name(enum status s)
@@ -37,6 +38,8 @@ static inline const char *status_name(enum status s)
 		return "denied";
 	case FULL:
 		return "limit reached";
+	case MORE:
+		return "not finished";
 	}
 	return "unknown status";
 }

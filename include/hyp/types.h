@@ -30,6 +30,9 @@ typedef int64_t s64;
 #ifndef __cplusplus /* GoogleTest's own headers spell attributes with this word */
 #define unused __attribute__((unused))
 #endif
+/* Before a loop: so many rounds of it in one, where counting them is much of its cost. */
+#define unroll_loop_text(text) _Pragma(#text)
+#define unroll_loop(n) unroll_loop_text(GCC unroll n)
 #define noreturn_fn __attribute__((noreturn))
 
 /* `size` is a power of two, and a size: never a mask, never a shift. */

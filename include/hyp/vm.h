@@ -42,6 +42,7 @@ enum vm_state {
 	X(pages_2m)                                                                                \
 	X(memory_peak) /* most bytes ever mapped */                                                \
 	X(access_flag_faults)                                                                      \
+	X(permission_faults) /* a right that was withheld was given back */                        \
 	X(console_bytes)                                                                           \
 	X(irqs_injected)                                                                           \
 	X(stolen_ns) /* runnable, but not running, summed over vCPUs */                            \
@@ -90,8 +91,11 @@ struct vm {
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
 	void *console; /* the device that takes the operator's keys, see console.h */
+	struct exercise *exercise; /* NULL: its table is left alone */
 
 	struct s2 s2; /* locks itself */
+	u64 held_start, held_end; /* faults leave this range alone: vm_memory_hold() */
+	u32 changing;		  /* faults that give back a right, or copy a page; atomic */
 
 	struct lock lock;     /* vm: guards the two below */
 	enum vm_state state;  /* read without the lock */
@@ -143,10 +147,18 @@ enum status vm_mmio_add(struct vm *vm, struct mmio_region region);
 const struct mmio_region *vm_mmio_find(const struct vm *vm, gpa_t a);
 
 /*
- * The s2 fault of a RAM address: gets a frame, fills it, maps it, 2 MiB where it can. OK means: run
- * the same instruction again. NOENT: no RAM there. DENIED: RAM, but not for this access.
+ * The s2 fault of a RAM address: gets a frame, fills it, maps it, 2 MiB where it can; or gives back a
+ * right that was withheld. OK and AGAIN mean: run the same instruction again. NOMEM.
  */
 enum status vm_memory_fault(struct vm *vm, const struct exit *exit);
+
+/*
+ * The caller is about to unmap [at, at + size), and to map frames with the same bytes there again
+ * before it releases the range: until then no fault changes what is mapped there, and whoever finds
+ * nothing there waits. One range of a VM at a time; not in a walk, nor with the space's lock.
+ */
+void vm_memory_hold(struct vm *vm, gpa_t at, u64 size);
+void vm_memory_release(struct vm *vm);
 
 /* True when [a, a + size) is guest RAM. */
 static inline bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)

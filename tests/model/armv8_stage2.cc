@@ -429,6 +429,18 @@ Walker::Next Walker::read_entry(const Config &c, u64 table, u64 index, int level
 		w.fault = FaultKind::ExternalAbort;
 		return Next::Stop;
 	}
+	Next next = take_entry(c, address, d, level, ipa_start, w);
+
+	if (next == Next::Leaf) {
+		check_contiguous(c, table, index, level, w);
+	}
+	return next;
+}
+
+Walker::Next Walker::take_entry(const Config &c, u64 address, u64 d, int level, u64 ipa_start,
+				Walk &w)
+{
+	w.level = level;
 	w.steps.push_back({level, address, d, 0});
 	if (!(d & VALID)) {
 		w.fault = FaultKind::Translation;
@@ -449,13 +461,32 @@ Walker::Next Walker::read_entry(const Config &c, u64 table, u64 index, int level
 		return Next::Stop;
 	}
 	decode_leaf(c, level, ipa_start, w);
-	check_contiguous(c, table, index, level, w);
 	return w.ok() ? Next::Leaf : Next::Stop;
+}
+
+const Config &Walker::config(const Registers &registers)
+{
+	if (!decoded_ || registers.vtcr != last_.vtcr || registers.vttbr != last_.vttbr ||
+	    registers.fwb != last_.fwb) {
+		last_ = registers;
+		last_config_ = decode(registers);
+		decoded_ = true;
+	}
+	return last_config_;
+}
+
+Walk Walker::take(const Registers &registers, u64 ipa, int level, u64 descriptor)
+{
+	Walk w;
+
+	take_entry(config(registers), 0, descriptor, level, ipa, w);
+	w.pa = w.pa_start;
+	return w;
 }
 
 Walk Walker::look(const Registers &registers, u64 ipa)
 {
-	Config c = decode(registers);
+	const Config &c = config(registers);
 	Walk w;
 
 	w.complaints = c.complaints;
@@ -491,7 +522,7 @@ Walk Walker::look(const Registers &registers, u64 ipa)
 
 Walk Walker::translate(const Registers &registers, u64 ipa, Access access)
 {
-	Config c = decode(registers);
+	const Config &c = config(registers);
 
 	for (;;) {
 		Walk w = look(registers, ipa);

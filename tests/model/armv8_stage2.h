@@ -106,7 +106,7 @@ struct Config {
 
 enum class FaultKind { None, AddressSize, Translation, AccessFlag, Permission, ExternalAbort };
 
-enum class MemoryType {
+enum class MemoryType : std::uint8_t {
 	Device,
 	NonCacheable,
 	WriteThrough,
@@ -135,6 +135,48 @@ struct Rights {
 
 enum class Access { Read, Write, ExecuteEl1, ExecuteEl0 };
 
+/* What a walk read, from the root down: there are few, so they are kept in place. */
+template <typename Step> class Way
+{
+      public:
+	void push_back(const Step &step)
+	{
+		steps_[count_++] = step;
+	}
+	Step &back()
+	{
+		return steps_[count_ - 1];
+	}
+	const Step &back() const
+	{
+		return steps_[count_ - 1];
+	}
+	Step &operator[](size_t i)
+	{
+		return steps_[i];
+	}
+	const Step *begin() const
+	{
+		return steps_;
+	}
+	const Step *end() const
+	{
+		return steps_ + count_;
+	}
+	size_t size() const
+	{
+		return count_;
+	}
+	bool empty() const
+	{
+		return count_ == 0;
+	}
+
+      private:
+	Step steps_[5];
+	size_t count_ = 0;
+};
+
 /* One descriptor that a walk read. */
 struct Step {
 	int level;
@@ -146,7 +188,7 @@ struct Step {
 struct Walk {
 	FaultKind fault = FaultKind::None;
 	int level = 0; /* of the fault, or of the leaf */
-	std::vector<Step> steps;
+	Way<Step> steps;
 
 	/* Of the leaf; good when no fault, or an access flag or permission fault. */
 	u64 ipa_start = 0, size = 0; /* what the leaf spans */
@@ -208,6 +250,10 @@ class Walker
 	 */
 	Walk look(const Registers &registers, u64 ipa);
 
+	/* What one descriptor says, were it at `level` of the tables, for the addresses from `ipa`
+	 * on: steps.back().next is the table that it points to. */
+	Walk take(const Registers &registers, u64 ipa, int level, u64 descriptor);
+
 	/*
 	 * Every leaf that hardware can reach, in order of address, and every table descriptor
 	 * before the leaves under it (`table`: steps.back() is it). Faulting entries other than
@@ -231,8 +277,11 @@ class Walker
       private:
 	enum class Next { Table, Leaf, Stop };
 
+	const Config &config(const Registers &registers);
 	bool start_level(u64 vtcr, unsigned granule_shift, int *level) const;
 	Next read_entry(const Config &c, u64 table, u64 index, int level, u64 ipa_start, Walk &w);
+	Next take_entry(const Config &c, u64 address, u64 descriptor, int level, u64 ipa_start,
+			Walk &w);
 	Next enter_table(const Config &c, int level, Walk &w);
 	void decode_leaf(const Config &c, int level, u64 ipa_start, Walk &w);
 	void check_leaf_bits(const Config &c, int level, Walk &w) const;
@@ -243,6 +292,10 @@ class Walker
 
 	Features features_;
 	Memory &memory_;
+	/* What was decoded last, as most calls ask for the same. */
+	Registers last_;
+	Config last_config_;
+	bool decoded_ = false;
 };
 
 } // namespace model

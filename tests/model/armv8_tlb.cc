@@ -9,7 +9,7 @@ namespace model
 namespace
 {
 
-constexpr int ANY_LEVEL = -2;
+constexpr int ANY_LEVEL = TlbiRange::ANY_LEVEL;
 
 constexpr u64 bits(u64 v, unsigned hi, unsigned lo)
 {
@@ -267,49 +267,65 @@ void ModelTlb::invalidate(int cpu, u64 vmid, bool every_vmid, u64 start, u64 end
 }
 
 /* Xt: IPA[47:12] in [35:0], IPA[51:48] in [39:36], TTL in [47:44]. */
-void ModelTlb::ipas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
+TlbiRange decode_ipas2e1(u64 operand, const Features &features)
 {
 	u64 ipa = bits(operand, 39, 0) << 12;
 	unsigned granule = unsigned(bits(operand, 47, 46));
 	int hint = int(bits(operand, 45, 44));
 
 	/* TTL[3:2] == 0: no hint. Level 0 of a granule is a hint with FEAT_LPA2 alone. */
-	if (granule == 0 || (hint == 0 && !walker_.features().lpa2)) {
+	if (granule == 0 || (hint == 0 && !features.lpa2)) {
 		hint = ANY_LEVEL;
 	}
-	invalidate(cpu, vmid, false, ipa, ipa + 1,
-		   [=](const TlbEntry &e) { return reaches(e, hint, last_level); });
+	return {ipa, ipa + 1, hint, ""};
 }
 
 /* Xt: BaseADDR in [36:0], TTL in [38:37], NUM in [43:39], SCALE in [45:44], TG in [47:46]. */
-void ModelTlb::ripas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
+TlbiRange decode_ripas2e1(u64 operand, const Config &config)
 {
 	static const unsigned granules[4] = {0, 12, 14, 16};
-	auto space = attached_.find(vmid);
 	unsigned shift = granules[bits(operand, 47, 46)];
 	int hint = bits(operand, 38, 37) == 0 ? ANY_LEVEL : int(bits(operand, 38, 37));
+
+	if (shift != config.granule_shift) {
+		return {0, 0, ANY_LEVEL,
+			"RIPAS2E1 names another granule than the tables have: nothing is "
+			"invalidated"};
+	}
+	u64 start = bits(operand, 36, 0) << (config.ds ? 16 : shift);
+	u64 pages = (bits(operand, 43, 39) + 1) << (5 * bits(operand, 45, 44) + 1);
+
+	if (hint != ANY_LEVEL && (start & ((u64(1) << config.shift(hint)) - 1)) != 0) {
+		return {0, 0, ANY_LEVEL,
+			"RIPAS2E1 of " + hex(start) +
+				" is not aligned to its level hint: UNPREDICTABLE"};
+	}
+	return {start, start + (pages << shift), hint, ""};
+}
+
+void ModelTlb::ipas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
+{
+	TlbiRange range = decode_ipas2e1(operand, walker_.features());
+
+	invalidate(cpu, vmid, false, range.start, range.end,
+		   [=](const TlbEntry &e) { return reaches(e, range.level, last_level); });
+}
+
+void ModelTlb::ripas2e1(u64 vmid, u64 operand, int cpu, bool last_level)
+{
+	auto space = attached_.find(vmid);
 
 	if (space == attached_.end()) {
 		return;
 	}
-	Config config = walker_.decode(space->second);
+	TlbiRange range = decode_ripas2e1(operand, walker_.decode(space->second));
 
-	if (shift != config.granule_shift) {
-		error("RIPAS2E1 names another granule than the tables have: nothing is "
-		      "invalidated");
+	if (!range.error.empty()) {
+		error(range.error);
 		return;
 	}
-	u64 start = bits(operand, 36, 0) << (config.ds ? 16 : shift);
-	u64 pages = (bits(operand, 43, 39) + 1) << (5 * bits(operand, 45, 44) + 1);
-	u64 end = start + (pages << shift);
-
-	if (hint != ANY_LEVEL && (start & ((u64(1) << config.shift(hint)) - 1)) != 0) {
-		error("RIPAS2E1 of " + hex(start) +
-		      " is not aligned to its level hint: UNPREDICTABLE");
-		return;
-	}
-	invalidate(cpu, vmid, false, start, end,
-		   [=](const TlbEntry &e) { return reaches(e, hint, last_level); });
+	invalidate(cpu, vmid, false, range.start, range.end,
+		   [=](const TlbEntry &e) { return reaches(e, range.level, last_level); });
 }
 
 void ModelTlb::vmalle1(u64 vmid, int cpu)

@@ -24,6 +24,17 @@
 namespace model
 {
 
+/* What a TLBI by address names: what it does not, may stay. */
+struct TlbiRange {
+	u64 start, end;
+	int level;	   /* leaves of this level, or ANY_LEVEL; tables above it go too */
+	std::string error; /* nothing is invalidated, and why */
+
+	static constexpr int ANY_LEVEL = -2;
+};
+TlbiRange decode_ipas2e1(u64 operand, const Features &features);
+TlbiRange decode_ripas2e1(u64 operand, const Config &config);
+
 struct TlbEntry {
 	enum Kind { Stage2, Combined, Table } kind;
 	int level;

@@ -537,8 +537,8 @@ struct EptReference : EptWalk {
 		memory.words[0x4008] &= ~u64(6);
 		memory.words[0x4010] = 0x90007000 | 0x34 | A;
 		memory.words[0x4ff8] = 0xfe000000 | 0x43 | A; /* UC, whatever the PAT says */
-		map.map(0x80200000, 0x200000, page(0xa0000000, 7));
-		map.map(0x80000000, 0x1000, page(0x90000000, 7));
+		map.map(0x80200000, 0x200000, page(0xa0000000, RWX));
+		map.map(0x80000000, 0x1000, page(0x90000000, RWX));
 		map.map(0x80001000, 0x1000, page(0x90005000, model::REF_READ));
 		map.map(0x80002000, 0x1000, page(0x90007000, model::REF_EXEC));
 		model::ReferencePage device = page(0xfe000000, 3);
@@ -547,6 +547,8 @@ struct EptReference : EptWalk {
 		device.ignore_pat = true;
 		map.map(0x801ff000, 0x1000, device);
 	}
+
+	static constexpr unsigned RWX = model::REF_READ | model::REF_WRITE | model::REF_EXEC;
 
 	static model::ReferencePage page(u64 pa, unsigned perm)
 	{
@@ -582,7 +584,7 @@ TEST_F(EptReference, a_missing_page_and_one_too_many_are_noticed)
 	map.unmap(0x80001000, 0x1000);
 	EXPECT_NE(difference(), "");
 	map.map(0x80001000, 0x1000, page(0x90005000, model::REF_READ));
-	map.map(0x80003000, 0x1000, page(0x90008000, 7));
+	map.map(0x80003000, 0x1000, page(0x90008000, RWX));
 	EXPECT_NE(difference().find("should be mapped"), std::string::npos);
 	Walker walker(features, memory);
 

@@ -325,15 +325,17 @@ struct NptReference : NptWalk {
 		memory.words[0x4008] &= ~u64(2);
 		memory.words[0x4010] = 0x90007000 | PAGE | A | NX;
 		memory.words[0x4ff8] = 0xfe000000 | PAGE | 0x18 | A | NX;
-		map.map(0x80200000, 0x200000, page(0xa0000000, 7));
-		map.map(0x80000000, 0x1000, page(0x90000000, 7));
-		map.map(0x80001000, 0x1000, page(0x90005000, 5));
+		map.map(0x80200000, 0x200000, page(0xa0000000, RWX));
+		map.map(0x80000000, 0x1000, page(0x90000000, RWX));
+		map.map(0x80001000, 0x1000, page(0x90005000, model::REF_READ | model::REF_EXEC));
 		map.map(0x80002000, 0x1000, page(0x90007000, 3));
 		model::ReferencePage device = page(0xfe000000, 3);
 
 		device.memory = MemoryType::Device;
 		map.map(0x801ff000, 0x1000, device);
 	}
+
+	static constexpr unsigned RWX = model::REF_READ | model::REF_WRITE | model::REF_EXEC;
 
 	static model::ReferencePage page(u64 pa, unsigned perm)
 	{

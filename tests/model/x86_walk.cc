@@ -136,6 +136,17 @@ Walker::Next Walker::take_entry(const Config &c, u64 address_of, u64 value, int 
 	return Next::Leaf;
 }
 
+Walk Walker::take(const Config &c, u64 gpa, int level, u64 entry)
+{
+	Walk w;
+
+	w.start = gpa;
+	w.all_accessed = true;
+	take_entry(c, 0, entry, level, w);
+	w.pa = w.pa_start;
+	return w;
+}
+
 Walk Walker::look(const Config &c, u64 gpa)
 {
 	Walk w;

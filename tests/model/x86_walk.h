@@ -101,7 +101,7 @@ struct Step {
 struct Walk {
 	FaultKind fault = FaultKind::None;
 	int level = 0; /* of the fault, or of the leaf */
-	std::vector<Step> steps;
+	Way<Step> steps;
 	u64 start = 0; /* guest-physical, of what the last entry spans */
 
 	/* Of the leaf; good when no fault, or Forbidden. */
@@ -148,6 +148,10 @@ class Walker
 
 	/* The leaf alone: no access, so no permissions, and nothing changes. */
 	Walk look(const Config &config, u64 gpa);
+
+	/* What one entry says, were it at `level` of the tables, for the addresses from `gpa` on:
+	 * steps.back().next is the table that it points to. */
+	Walk take(const Config &config, u64 gpa, int level, u64 entry);
 
 	/*
 	 * Every leaf that hardware can reach, in order of address, and every entry that points to a

@@ -365,6 +365,15 @@ TEST(Config, numbers_out_of_range_or_form_are_refused)
 	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,weight", {65536}); }),
 		  Lines{"/chosen/domU1: lamina,weight = <0x10000>: out of range; want <1> to "
 			"<65535>"});
+	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,exercise", {0}); }),
+		  Lines{"/chosen/domU1: lamina,exercise = <0>: out of range; want <1> to "
+			"<65535>"});
+	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,exercise", {65536}); }),
+		  Lines{"/chosen/domU1: lamina,exercise = <0x10000>: out of range; want <1> to "
+			"<65535>"});
+	EXPECT_EQ(problems_with("", [](Tree &t) { t.text("lamina,exercise", "on"); }),
+		  Lines{"/chosen/domU1: lamina,exercise = \"on\": want one number in brackets, "
+			"from <1> to <65535>"});
 	EXPECT_EQ(problems_with("",
 				[](Tree &t) {
 					t.cells("lamina,kernel-address", {1, 2, 3});
@@ -403,6 +412,19 @@ TEST(Config, strings_are_one_string_that_fits_and_prints)
 	EXPECT_EQ(parse_guest("", [](Tree &t) { t.text("bootargs", std::string(1023, 'x')); })
 			  .problems,
 		  Lines{});
+}
+
+TEST(Config, an_exercise_is_asked_for_by_its_seed)
+{
+	const auto seed_with = [](u32 seed) {
+		return parse_guest("", [&](Tree &t) { t.cells("lamina,exercise", {seed}); })
+			.config->vms[0]
+			.exercise;
+	};
+
+	EXPECT_EQ(parse_guest("", [](Tree &) {}).config->vms[0].exercise, 0u);
+	EXPECT_EQ(seed_with(1), 1u);
+	EXPECT_EQ(seed_with(CONFIG_EXERCISE_MAX), 65535u);
 }
 
 TEST(Config, page_size_chooses_small_pages_or_the_largest_that_fit)
@@ -634,7 +656,7 @@ TEST(Config, a_property_of_negative_length_does_not_lead_in_a_circle)
 {
 	/* A property is a token, a length, a name, then the value: 12 bytes back is its own token.
 	 */
-	for (u32 length : {0xfffffff4u, 0xfffffff0u, 0x80000000u, 0x7fffffffu, 0x1000u}) {
+	for (u32 length : {0xfffffff4u, 0xfffffff0u, 0x80000000u, 65535u, 0x1000u}) {
 		std::vector<u8> blob = good_blob();
 		const int chosen = fdt_subnode_offset(blob.data(), 0, "chosen");
 		const int guest = fdt_subnode_offset(blob.data(), chosen, "domU1");

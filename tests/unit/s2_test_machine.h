@@ -9,6 +9,8 @@
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
 #include "../../arch/fake/fake.h"
+#include "../../arch/x86_64/s2_ept.h"
+#include "../../arch/x86_64/s2_npt.h"
 #include "hyp/s2.h"
 #include "hyp/s2_cursor.h"
 #include "hyp/s2_ident.h"
@@ -37,6 +39,7 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 		fake_memory(kMemory);
 		free_before = frame_count(FRAME_FREE);
 		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+		tables_at_start = s2.stats.tables;
 	}
 
 	void TearDown() override
@@ -90,7 +93,7 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 	}
 
 	struct s2 s2 = {};
-	u64 free_before = 0;
+	u64 free_before = 0, tables_at_start = 0;
 	u64 taken_for_good = 0;
 };
 
@@ -109,7 +112,8 @@ inline auto s2_kinds()
 	return ::testing::Values(S2Kind{"fake_broadcast", arch_s2_format(), true},
 				 S2Kind{"fake_generations", arch_s2_format(), false},
 				 S2Kind{"armv8", &s2_armv8_4k, true},
-				 S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true});
+				 S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true},
+				 S2Kind{"ept", &s2_ept, false}, S2Kind{"npt", &s2_npt, false});
 }
 
 #endif

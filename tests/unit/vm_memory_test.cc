@@ -173,6 +173,76 @@ TEST_F(VmMemory, a_second_fault_on_a_mapped_page_changes_nothing)
 	EXPECT_EQ(vm->s2.stats.leaf_2m, 1u);
 }
 
+TEST_F(VmMemory, an_access_gets_back_the_right_that_was_withheld)
+{
+	build(MIB(16), 0);
+	ASSERT_EQ(touch(kRam + MIB(2)), OK);
+	for (u64 size : {BLOCK_SIZE, (u64)PAGE_SIZE}) { // of a block, then of a page alone
+		struct s2_batch batch;
+
+		s2_batch_open(&batch, &vm->s2);
+		ASSERT_EQ(s2_protect(&vm->s2, gpa(kRam + MIB(2)), size, S2_READ, &batch), OK);
+		s2_batch_close(&batch);
+		EXPECT_EQ(touch(kRam + MIB(2) + 9, ACCESS_READ), OK);
+		EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + MIB(2))).attr.perm, S2_READ);
+		EXPECT_EQ(touch(kRam + MIB(2) + 9, ACCESS_WRITE), AGAIN);
+		EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + MIB(2))).attr.perm, S2_RWX);
+		EXPECT_EQ(touch(kRam + MIB(2) + 9, ACCESS_WRITE), OK);
+	}
+	EXPECT_EQ(vm->counters.permission_faults, 2u);
+	EXPECT_EQ(vm->counters.pgfault, 1u);
+	EXPECT_EQ(frame_count(FRAME_GUEST), BLOCK_SIZE / PAGE_SIZE);
+}
+
+// A TLB may keep the old rights, and fault by them again.
+TEST_F(VmMemory, a_right_that_came_back_is_what_every_cpu_sees)
+{
+	struct s2_batch batch;
+	hpa_t at;
+
+	build(MIB(16), 0);
+	ASSERT_EQ(touch(kRam), OK);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_protect(&vm->s2, gpa(kRam), PAGE_SIZE, S2_READ, &batch), OK);
+	s2_batch_close(&batch);
+	fake_broadcasts = true;
+	ASSERT_EQ(fake_access(&vm->s2, gpa(kRam), S2_READ, &at), FAKE_OK);
+	ASSERT_TRUE(fake_tlb_holds(&vm->s2, gpa(kRam)));
+	EXPECT_EQ(touch(kRam, ACCESS_WRITE), AGAIN);
+	EXPECT_FALSE(fake_tlb_holds(&vm->s2, gpa(kRam)));
+	fake_broadcasts = false;
+}
+
+TEST_F(VmMemory, lamina_writes_to_what_it_protected)
+{
+	struct s2_batch batch;
+	u32 word = 5;
+
+	build(MIB(16), 0);
+	ASSERT_EQ(touch(kRam), OK);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_protect(&vm->s2, gpa(kRam), MIB(2), S2_RX, &batch), OK);
+	s2_batch_close(&batch);
+	EXPECT_EQ(vm_memory_write(vm, gpa(kRam + 8), &word, sizeof(word)), OK);
+	EXPECT_EQ(bytes_at(kRam + 8)[0], 5);
+}
+
+TEST_F(VmMemory, no_fresh_page_comes_where_frames_are_out)
+{
+	build(MIB(16), 0);
+	u64 free_frames = frame_count(FRAME_FREE);
+
+	vm_memory_hold(vm, gpa(kRam + MIB(4) + PAGE_SIZE), PAGE_SIZE);
+	EXPECT_EQ(touch(kRam + MIB(4)), AGAIN); // its block would lie over the range
+	EXPECT_EQ(touch(kRam + MIB(4) + PAGE_SIZE), AGAIN);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_frames);
+	EXPECT_EQ(touch(kRam + MIB(2)), OK);
+	EXPECT_EQ(touch(kRam + MIB(6)), OK);
+	vm_memory_release(vm);
+	EXPECT_EQ(touch(kRam + MIB(4) + PAGE_SIZE), OK);
+	EXPECT_EQ(vm->counters.pgfault, 3u);
+}
+
 TEST_F(VmMemory, the_end_of_ram_is_its_end)
 {
 	build(MIB(16), 0);

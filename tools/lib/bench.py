@@ -168,6 +168,7 @@ def bench_tables(_):
     program = need_file(os.path.join(BUILD, "host", "s2-bench"), "the tables' benchmark")
     rows, held = bench_s2.measure(program, os.path.join(BUILD, "bench"))
     write_result("s2.json", rows)
+    write_result("core.json", bench_s2.core_rows(rows))
     return held
 
 

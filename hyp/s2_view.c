@@ -1,0 +1,369 @@
+/*
+ * Views: spaces whose leaves are another's, with other permissions.
+ *
+ * A view's leaves are a cache of two things, the base's leaves and the view's rules. Both change
+ * first; whatever was derived from the old goes when the batch is flushed (s2_view_sweep): walks
+ * are waited for, so no fault is under way that saw the old; then the view's leaves in the batch's
+ * ranges are cleared; then one invalidation covers base and views. A fault that comes later sees
+ * the new.
+ *
+ * No leaf of a view holds a reference: it is gone before the frames of the base's batch are given
+ * back. Nor do cleared entries have to say that they are in transit (I9): what could be put there
+ * is what the base says, and there it is in transit.
+ *
+ * Rules are a step function in one page: sorted words, each a page's address with the permissions
+ * from there on. Word 0 is free for the batch that the page goes into when the next one takes its
+ * place; what is behind the last rule is END, and sorts behind all.
+ */
+#include "hyp/s2_cursor.h"
+#include "hyp/s2_view.h"
+
+#include "hyp/log.h"
+
+#include <arch/s2.h>
+
+/* ---- Rules --------------------------------------------------------------------------------- */
+
+#define RULE_PERM BITS(3, 0)
+#define RULE_AT (~BITS(11, 0))
+#define END (~0ull)
+
+struct rule {
+	u64 start, end;
+	u8 perm;
+};
+
+static struct rule rule_at(const struct s2 *view, u64 at)
+{
+	const u64 *rules = load_acquire(&view->rules);
+	u64 low = 1, high = s2_table_entries(view->format);
+
+	while (high - low > 1) {
+		u64 middle = low + (high - low) / 2;
+
+		if ((rules[middle] & RULE_AT) <= at) {
+			low = middle;
+		} else {
+			high = middle;
+		}
+	}
+	return (struct rule){
+		.start = rules[low] & RULE_AT,
+		.end = low + 1 < s2_table_entries(view->format) ? rules[low + 1] & RULE_AT : END,
+		.perm = rules[low] & RULE_PERM,
+	};
+}
+
+struct rules {
+	u64 *words;
+	u64 next, entries; /* next > entries: they did not fit */
+};
+
+/* From `at` on the permissions are these, unless they are anyway. */
+static void add_rule(struct rules *to, u64 at, u64 perm)
+{
+	if (to->next > 1 && to->next <= to->entries &&
+	    (to->words[to->next - 1] & RULE_PERM) == perm) {
+		return;
+	}
+	if (to->next < to->entries) {
+		to->words[to->next] = at | perm;
+	}
+	to->next++;
+}
+
+/* The view's rules with [start, end) as said, in `words`. False: they do not fit. */
+static bool write_rules(const struct s2 *view, u64 *words, u64 start, u64 end, u8 perm)
+{
+	struct rules to = {.words = words, .next = 1, .entries = s2_table_entries(view->format)};
+	u8 behind = rule_at(view, end).perm;
+	u64 i = 1;
+
+	for (; i < to.entries && (view->rules[i] & RULE_AT) < start; i++) {
+		add_rule(&to, view->rules[i] & RULE_AT, view->rules[i] & RULE_PERM);
+	}
+	add_rule(&to, start, perm);
+	add_rule(&to, end, behind);
+	for (; i < to.entries && view->rules[i] != END; i++) {
+		if ((view->rules[i] & RULE_AT) > end) {
+			add_rule(&to, view->rules[i] & RULE_AT, view->rules[i] & RULE_PERM);
+		}
+	}
+	for (i = to.next; i < to.entries; i++) {
+		words[i] = END;
+	}
+	return to.next <= to.entries;
+}
+
+static bool perm_is_sayable(const struct s2 *s2, u8 perm)
+{
+	return perm == 0 || (perm <= S2_RWX && s2->perm_bits[perm] != S2_CANNOT);
+}
+
+enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
+{
+	enum status status = FULL;
+	u64 *words;
+
+	if (!s2_range_is_valid(view, at, size) || !view->rules || !perm_is_sayable(view, perm)) {
+		return INVALID;
+	}
+	words = s2_table_alloc(view);
+	if (!words) {
+		return NOMEM;
+	}
+	lock_take(&view->lock);
+	if (write_rules(view, words, at.v, at.v + size, perm)) {
+		u64 *old = view->rules;
+
+		store_release(&view->rules, words);
+		s2_batch_note_table(batch, old);
+		s2_batch_note_range(batch, at, size, S2_LEVELS_MAX, 1);
+		status = OK;
+	}
+	lock_drop(&view->lock);
+	if (status != OK) {
+		s2_table_free(view, words);
+	}
+	return status;
+}
+
+/* ---- Life ---------------------------------------------------------------------------------- */
+
+enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
+{
+	enum status status = perm_is_sayable(base, perm) ? OK : INVALID;
+
+	if (status == OK) {
+		status = s2_init(view, base->format, base->ipa_bits, base->owner);
+	}
+	if (status != OK) {
+		return status;
+	}
+	view->traits = base->traits;
+	view->rules = s2_table_alloc(view);
+	status = view->rules ? s2_depend(base, view) : NOMEM;
+	view->loans[0] = (struct s2_loan){.end = BIT(base->ipa_bits), .from = base};
+	if (status != OK) {
+		if (view->rules) {
+			s2_table_free(view, view->rules);
+		}
+		s2_destroy(view);
+		return status;
+	}
+	view->rules[1] = perm;
+	for (u64 i = 2; i < s2_table_entries(view->format); i++) {
+		view->rules[i] = END;
+	}
+	view->loan_count = 1;
+	return OK;
+}
+
+void s2_view_destroy(struct s2 *view)
+{
+	s2_depend_no_more(view->loans[0].from, view);
+	view->loan_count = 0;
+	s2_destroy(view);
+	frame_put(ptr_hpa(view->rules));
+	view->rules = NULL;
+}
+
+/* ---- Faults -------------------------------------------------------------------------------- */
+
+/* The base's leaf, for as long as the view's walk lasts. Not through what dirty logging holds: that
+ * is for a fault of the base to look at. */
+static enum status find_leaf(struct s2_cursor *c, struct s2 *base, gpa_t at)
+{
+	s2_cursor_start(c, base, at);
+	s2_cursor_descend(c, 0);
+	switch (s2_entry_kind(c->format, c->entry, c->level)) {
+	case S2_LEAF:
+		return OK;
+	case S2_BROKEN:
+	case S2_POISON:
+		return AGAIN;
+	case S2_TRANSIT:
+		return s2_transit_is_open(base, c->entry) ? AGAIN : NOENT;
+	default:
+		return NOENT;
+	}
+}
+
+/* Does hardware note in the base's leaf that it was written? What is written through a view it
+ * would not. */
+static bool hardware_notes_writes(const struct s2_cursor *c)
+{
+	const struct s2_format *f = c->format;
+
+	if (!(c->s2->traits & S2_HARDWARE_DIRTY)) {
+		return false;
+	}
+	return f->log_is_hardware ? (c->entry & f->log) != 0 : (c->entry & f->write) != 0;
+}
+
+/* Does what hardware does to a leaf that is written. */
+static enum status note_write(struct s2_cursor *c)
+{
+	const struct s2_format *f = c->format;
+	u64 mark = f->log_is_hardware ? f->write : f->dirty;
+
+	return s2_entry_set(c, c->entry | mark, NULL) ? OK : AGAIN;
+}
+
+/* Puts the leaf, or gives the one that is there its permissions. */
+static enum status put_leaf(struct s2 *view, u64 at, unsigned level, u64 entry)
+{
+	const struct s2_format *f = view->format;
+	struct s2_cursor c;
+	enum status status;
+
+	s2_cursor_start(&c, view, gpa(align_down(at, s2_span(f, level))));
+	status = s2_put_entry(&c, level, entry, 0);
+	if (status != EXISTS || s2_entry_is_table(f, c.entry, c.level)) {
+		return status;
+	}
+	if (c.level != level || s2_entry_hpa(f, c.entry).v != s2_entry_hpa(f, entry).v) {
+		return AGAIN; /* from before a change whose batch is open */
+	}
+	if (!s2_entry_set(&c, (c.entry & ~f->perm_mask) | (entry & (f->perm_mask | f->accessed)),
+			  NULL)) {
+		return AGAIN;
+	}
+	if (arch_s2_broadcasts()) {
+		/* A TLB may keep what faulted for want of permission (DDI 0487, D8.16). */
+		arch_s2_flush_range(view, gpa(s2_cursor_first(&c)), s2_span(f, level), level);
+		arch_s2_flush_tail(view);
+	}
+	return OK;
+}
+
+/* The largest leaf that lies in the base's and under one rule; smaller where smaller ones are. */
+static enum status derive_leaf(struct s2 *view, const struct s2_cursor *from, struct s2_attr attr,
+			       const struct rule *rule)
+{
+	const struct s2_format *f = view->format;
+	u64 at = from->gpa.v, base = s2_entry_hpa(f, from->entry).v - s2_cursor_first(from);
+	enum status status = EXISTS;
+
+	for (int level = (int)from->level; level >= 0 && status == EXISTS; level--) {
+		u64 span = s2_span(f, (unsigned)level), first = align_down(at, span);
+
+		if (s2_level_may_be_leaf(f, (unsigned)level) && rule->start <= first &&
+		    rule->end - first >= span) {
+			status = put_leaf(view, at, (unsigned)level,
+					  s2_leaf_bits(view, attr, (unsigned)level) |
+						  s2_address_bits(f, hpa(base + first)));
+		}
+	}
+	return status;
+}
+
+/* In a walk section of the view's, for which closes of the base wait too. */
+static enum status fault(struct s2 *view, gpa_t at, u8 access)
+{
+	struct rule rule = rule_at(view, at.v);
+	struct s2_cursor c;
+	struct s2_leaf leaf;
+	enum status status;
+
+	if (access & ~rule.perm) {
+		return DENIED;
+	}
+	status = find_leaf(&c, view->loans[0].from, at);
+	if (status == OK && (access & S2_WRITE) && hardware_notes_writes(&c)) {
+		status = note_write(&c);
+	}
+	if (status != OK) {
+		return status;
+	}
+	leaf = s2_leaf_present(view, (struct s2_found){c.entry, c.level}, at);
+	if (hardware_notes_writes(&c) && !leaf.dirty) {
+		leaf.attr.perm &= (u8)~S2_WRITE;
+	}
+	leaf.attr.perm &= rule.perm;
+	if (access & ~leaf.attr.perm) {
+		return NOENT;
+	}
+	return view->perm_bits[leaf.attr.perm] == S2_CANNOT
+		       ? DENIED
+		       : derive_leaf(view, &c, leaf.attr, &rule);
+}
+
+enum status s2_view_fault(struct s2 *view, gpa_t at, u8 access)
+{
+	enum status status;
+	u64 outer;
+
+	if (at.v >> view->ipa_bits) {
+		return NOENT;
+	}
+	outer = s2_walk_begin(view);
+	status = fault(view, at, access);
+	s2_walk_end(view, outer);
+	return status;
+}
+
+/* ---- Sweeps -------------------------------------------------------------------------------- */
+
+/* What the view has in one table, or one leaf, at `at`; returns where to go on. Tables that are
+ * empty then go into `batch`, if it will be closed (see undo() in hyp/s2_map.c). */
+static u64 sweep_table(struct s2 *view, u64 at, u64 end, struct s2_batch *batch)
+{
+	const struct s2_format *f = view->format;
+	struct s2_batch gone = {.s2 = view, .transit = f->empty, .tables = batch->tables};
+	struct s2_cursor c;
+	u64 next;
+
+	s2_cursor_start(&c, view, gpa(at));
+	s2_cursor_descend(&c, 0);
+	next = c.level > 0 ? s2_cursor_end(&c) : min_u64(s2_cursor_table_end(&c), end);
+	s2_run_clear(&c, c.level > 0 ? 1 : (next - at) >> f->page_shift, &gone);
+	if (batch->open) {
+		s2_retire_empty(&c, &gone);
+	}
+	if (gone.tables != batch->tables) {
+		batch->tables = gone.tables;
+		s2_batch_note_range(batch, gpa(s2_cursor_first(&c)), s2_span(f, c.level),
+				    S2_LEVELS_MAX, 0);
+	}
+	return next;
+}
+
+/* The lock is dropped between tables (I7). */
+static void sweep(struct s2 *view, u64 start, u64 end, struct s2_batch *batch)
+{
+	for (u64 at = start; at < end;) {
+		lock_take(&view->lock);
+		at = sweep_table(view, at, end, batch);
+		lock_drop(&view->lock);
+	}
+}
+
+/* Sweeping notes ranges of its own, of tables, which have nothing more to sweep. */
+static void sweep_noted(struct s2 *view, struct s2_batch *batch)
+{
+	if (batch->everything) {
+		sweep(view, 0, BIT(view->ipa_bits), batch);
+		return;
+	}
+	for (u32 i = 0, count = batch->range_count; i < count; i++) {
+		sweep(view, batch->ranges[i].start, batch->ranges[i].end, batch);
+	}
+}
+
+void s2_view_sweep(struct s2_batch *batch)
+{
+	struct s2 *s2 = batch->s2;
+
+	s2_epoch_wait_walks(s2);
+	if (s2->rules) {
+		sweep_noted(s2, batch);
+	}
+	for (u32 i = 0; i < S2_DEPENDENTS_MAX; i++) {
+		struct s2 *view = load_acquire(&s2->dependents[i].space);
+
+		if (view && view->rules) {
+			sweep_noted(view, batch);
+		}
+	}
+}

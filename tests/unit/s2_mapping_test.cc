@@ -1,0 +1,328 @@
+// Mappings by handle: what they refuse, by name, and that parts are all that is touched.
+#include "s2_test_machine.h"
+
+#include <thread>
+
+extern "C" {
+#include "hyp/s2_mapping.h"
+}
+
+namespace
+{
+
+class S2Mapping : public S2Test
+{
+      protected:
+	void SetUp() override
+	{
+		S2Test::SetUp();
+		s2_mappings_init(&mappings, &s2);
+	}
+
+	std::string said()
+	{
+		char text[100];
+
+		s2_mapping_text(&refusal, text, sizeof(text));
+		return text;
+	}
+
+	enum status create(unsigned slot, u64 at, hpa_t a, u64 size,
+			   enum s2_mapping_type type = S2_MAPPING_RAM, struct s2_attr attr = kRwx)
+	{
+		enum status status = s2_mapping_create(&mappings, slot, type, gpa(at), a, size,
+						       attr, &handle, &refusal);
+
+		EXPECT_EQ(status, refusal.status);
+		return status;
+	}
+
+	// RAM of 2 MiB times `blocks`, in slot 3.
+	void create_ram(u64 at, unsigned blocks = 1)
+	{
+		block = guest_block(9 + blocks / 2);
+		ASSERT_EQ(create(3, at, block, MIB(2) * blocks), OK) << said();
+	}
+
+	enum status unmap_part(u64 offset, u64 size, u64 budget = ~0ull)
+	{
+		struct s2_batch batch;
+		enum status status;
+
+		s2_batch_open(&batch, &s2);
+		batch.budget = budget;
+		status = s2_mapping_unmap(&mappings, handle, offset, size, &batch, &refusal);
+		s2_batch_close(&batch);
+		EXPECT_EQ(status, refusal.status);
+		return status;
+	}
+
+	enum status protect_part(u64 offset, u64 size, u8 perm)
+	{
+		struct s2_batch batch;
+		enum status status;
+
+		s2_batch_open(&batch, &s2);
+		status =
+			s2_mapping_protect(&mappings, handle, offset, size, perm, &batch, &refusal);
+		s2_batch_close(&batch);
+		return status;
+	}
+
+	enum status destroy(u64 budget = ~0ull)
+	{
+		struct s2_batch batch;
+		enum status status;
+
+		s2_batch_open(&batch, &s2);
+		batch.budget = budget;
+		status = s2_mapping_destroy(&mappings, handle, &batch, &refusal);
+		s2_batch_close(&batch);
+		return status;
+	}
+
+	struct s2_mapping_left left()
+	{
+		struct s2_mapping_left left;
+
+		EXPECT_EQ(s2_mapping_left(&mappings, handle, &left, &refusal), OK) << said();
+		return left;
+	}
+
+	struct s2_mappings mappings;
+	struct s2_mapping_handle handle = {};
+	struct s2_mapping_refusal refusal = {};
+	hpa_t block = hpa_none();
+};
+INSTANTIATE_TEST_SUITE_P(formats, S2Mapping, s2_kinds(), s2_kind_name);
+
+TEST_P(S2Mapping, a_mapping_maps_and_its_end_unmaps)
+{
+	create_ram(MIB(4));
+	expect_maps(MIB(4) + 5, block.v + 5, "mapping");
+	EXPECT_EQ(left().bytes, MIB(2));
+	EXPECT_EQ(destroy(), OK);
+	expect_nothing(MIB(4));
+	EXPECT_EQ(destroy(), NOENT);
+	EXPECT_EQ(said(), "slot 3 holds nothing");
+}
+
+TEST_P(S2Mapping, parts_go_by_offset_and_count_and_no_more)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(unmap_part(PAGE_SIZE, 2 * PAGE_SIZE), OK);
+	expect_maps(MIB(4), block.v, "before");
+	expect_nothing(MIB(4) + PAGE_SIZE);
+	expect_nothing(MIB(4) + 2 * PAGE_SIZE);
+	expect_maps(MIB(4) + 3 * PAGE_SIZE, block.v + 3 * PAGE_SIZE, "behind");
+	EXPECT_EQ(left().bytes, MIB(2) - 2 * PAGE_SIZE);
+	EXPECT_EQ(left().first, 0u);
+	EXPECT_EQ(left().end, MIB(2));
+	// Twice is no error.
+	EXPECT_EQ(unmap_part(PAGE_SIZE, 2 * PAGE_SIZE), OK);
+}
+
+TEST_P(S2Mapping, what_goes_at_an_end_is_the_mappings_no_more)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(unmap_part(0, 3 * PAGE_SIZE), OK);
+	EXPECT_EQ(unmap_part(MIB(2) - PAGE_SIZE, PAGE_SIZE), OK);
+	EXPECT_EQ(left().first, 3 * PAGE_SIZE);
+	EXPECT_EQ(left().end, MIB(2) - PAGE_SIZE);
+	EXPECT_EQ(left().bytes, MIB(2) - 4 * PAGE_SIZE);
+	// So another may be there.
+	struct s2_mapping_handle old = handle;
+	hpa_t frame = guest_block(0);
+
+	EXPECT_EQ(create(4, MIB(4) + 2 * PAGE_SIZE, frame, PAGE_SIZE), OK) << said();
+	EXPECT_EQ(destroy(), OK);
+	handle = old;
+	EXPECT_EQ(unmap_part(0, MIB(2)), OK);
+	EXPECT_EQ(left().bytes, 0u);
+	EXPECT_EQ(left().first, left().end);
+}
+
+TEST_P(S2Mapping, protect_changes_a_part)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(protect_part(PAGE_SIZE, PAGE_SIZE, S2_READ), OK);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(4))).attr.perm, S2_RWX);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(4) + PAGE_SIZE)).attr.perm, S2_READ);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(4) + 2 * PAGE_SIZE)).attr.perm, S2_RWX);
+	EXPECT_EQ(left().bytes, MIB(2));
+	EXPECT_EQ(protect_part(0, PAGE_SIZE, 0xff), INVALID);
+	EXPECT_EQ(said(), "slot 3: the space refuses: invalid");
+}
+
+TEST_P(S2Mapping, a_slot_in_use_is_refused_by_name)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(create(3, MIB(64), hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE), EXISTS);
+	EXPECT_EQ(said(), "slot 3 is in use");
+	EXPECT_EQ(create(S2_MAPPING_SLOTS, MIB(64), hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE),
+		  INVALID);
+	EXPECT_EQ(said(), "there is no slot 32");
+	expect_nothing(MIB(64));
+}
+
+TEST_P(S2Mapping, overlaps_are_refused_with_the_slot_that_is_there)
+{
+	create_ram(MIB(4));
+	for (u64 at : {MIB(4), MIB(4) - PAGE_SIZE, MIB(6) - PAGE_SIZE}) {
+		EXPECT_EQ(create(5, at, hpa(BIT(43)), 2 * PAGE_SIZE, S2_MAPPING_DEVICE), EXISTS);
+		EXPECT_EQ(said(), "the range is in the mapping of slot 3");
+	}
+	EXPECT_EQ(create(5, MIB(6), hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), OK);
+	EXPECT_EQ(create(6, MIB(4) - PAGE_SIZE, hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), OK);
+}
+
+TEST_P(S2Mapping, sizes_and_offsets_that_make_no_sense_are_refused_by_name)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(unmap_part(0, 0), INVALID);
+	EXPECT_EQ(said(), "slot 3: the size is zero");
+	EXPECT_EQ(unmap_part(0, 100), INVALID);
+	EXPECT_EQ(said(), "slot 3: the size is not whole pages");
+	EXPECT_EQ(unmap_part(100, PAGE_SIZE), INVALID);
+	EXPECT_EQ(said(), "slot 3: it does not begin at a page");
+	for (u64 offset : {MIB(2), MIB(2) - PAGE_SIZE, MIB(4), ~(u64)0xfff}) {
+		EXPECT_EQ(unmap_part(offset, 2 * PAGE_SIZE), INVALID);
+		EXPECT_EQ(said(), "slot 3: the part ends behind the mapping");
+	}
+	EXPECT_EQ(unmap_part(PAGE_SIZE, ~0xfffull), INVALID);
+	EXPECT_EQ(protect_part(PAGE_SIZE, MIB(2), S2_READ), INVALID);
+	EXPECT_EQ(left().bytes, MIB(2));
+	EXPECT_EQ(create(1, 100, hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), INVALID);
+	EXPECT_EQ(said(), "slot 1: it does not begin at a page");
+	EXPECT_EQ(create(1, (1ull << 40) - PAGE_SIZE, hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE),
+		  INVALID);
+	EXPECT_EQ(said(), "slot 1: the mapping ends behind the space");
+	EXPECT_EQ(create(1, ~0xfffull, hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE), INVALID);
+}
+
+TEST_P(S2Mapping, a_wrong_type_is_refused_by_name)
+{
+	create_ram(MIB(4));
+	handle.type = S2_MAPPING_DEVICE;
+	EXPECT_EQ(unmap_part(0, PAGE_SIZE), INVALID);
+	EXPECT_EQ(said(), "the mapping in slot 3 is of another type");
+	EXPECT_EQ(destroy(), INVALID);
+	handle.type = S2_MAPPING_RAM;
+	hpa_t frame = guest_block(0);
+
+	EXPECT_EQ(create(1, 0, frame, PAGE_SIZE, S2_MAPPING_DEVICE), DENIED);
+	EXPECT_EQ(said(), "the frames for slot 1 are not what its type says");
+	EXPECT_EQ(create(1, 0, frame, PAGE_SIZE, S2_MAPPING_SHARED), DENIED);
+	EXPECT_EQ(create(1, 0, hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_RAM), DENIED);
+	EXPECT_EQ(create(1, 0, ptr_hpa(s2.root), PAGE_SIZE, S2_MAPPING_RAM), DENIED);
+	EXPECT_EQ(create(1, 0, frame, PAGE_SIZE, (enum s2_mapping_type)3), INVALID);
+	// A device's range that runs into RAM.
+	u64 ram = frame_table.ram_start;
+
+	EXPECT_EQ(create(1, 0, hpa(ram - PAGE_SIZE), 2 * PAGE_SIZE, S2_MAPPING_DEVICE), DENIED);
+	expect_nothing(0);
+	frame_put(frame);
+}
+
+TEST_P(S2Mapping, a_stale_handle_touches_nothing)
+{
+	create_ram(MIB(4));
+	struct s2_mapping_handle old = handle;
+
+	EXPECT_EQ(destroy(), OK);
+	create_ram(MIB(4));
+	handle = old;
+	EXPECT_EQ(unmap_part(0, MIB(2)), NOENT);
+	EXPECT_EQ(said(), "slot 3 holds another mapping by now");
+	EXPECT_EQ(destroy(), NOENT);
+	handle.slot = 0xffff;
+	EXPECT_EQ(destroy(), INVALID);
+	EXPECT_EQ(said(), "there is no slot 65535");
+	expect_maps(MIB(4), block.v, "the new one");
+}
+
+TEST_P(S2Mapping, a_refusal_of_the_space_leaves_the_slot_free)
+{
+	hpa_t page = map_block(MIB(4) + PAGE_SIZE, 0), frames = guest_block(9);
+
+	EXPECT_EQ(create(3, MIB(4), frames, MIB(2)), EXISTS);
+	EXPECT_EQ(said(), "slot 3: the space refuses: already there");
+	expect_maps(MIB(4) + PAGE_SIZE, page.v, "what was there");
+	EXPECT_EQ(create(3, MIB(8), frames, MIB(2)), OK);
+}
+
+TEST_P(S2Mapping, a_budget_ends_a_part_and_the_rest_is_known)
+{
+	create_ram(MIB(4), 2);
+	EXPECT_EQ(unmap_part(0, PAGE_SIZE), OK);
+	EXPECT_EQ(unmap_part(0, MIB(1), 100), MORE);
+	EXPECT_EQ(left().first, 100 * PAGE_SIZE);
+	EXPECT_EQ(left().bytes, MIB(4) - 100 * PAGE_SIZE);
+	EXPECT_EQ(destroy(200), MORE);
+	EXPECT_EQ(left().first, 300 * PAGE_SIZE);
+	EXPECT_EQ(destroy(), OK);
+	expect_nothing(MIB(8) - PAGE_SIZE);
+}
+
+// The n-th table that is missing, for every n: the mapping and its slot are as before.
+TEST_P(S2Mapping, without_memory_nothing_changes)
+{
+	for (u64 free = 0;; free++) {
+		enum status status;
+
+		s2_destroy(&s2);
+		fake_memory(kMemory);
+		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+		s2_mappings_init(&mappings, &s2);
+		create_ram(MIB(4));
+		fake_memory_leave(free);
+		status = unmap_part(PAGE_SIZE, PAGE_SIZE);
+		if (status == OK) {
+			EXPECT_GT(free, 0u);
+			break;
+		}
+		EXPECT_EQ(status, NOMEM);
+		EXPECT_EQ(said(), "slot 3: the space refuses: out of memory");
+		EXPECT_EQ(left().bytes, MIB(2));
+		EXPECT_EQ(create(4, GIB(5), hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), NOMEM);
+		EXPECT_EQ(left().bytes, MIB(2));
+	}
+	taken_for_good = frame_count(FRAME_HYP);
+}
+
+TEST_P(S2Mapping, cpus_that_want_one_slot_do_not_both_get_it)
+{
+	for (unsigned round = 0; round < 50; round++) {
+		enum status statuses[2];
+		std::thread cpus[2];
+
+		for (unsigned i = 0; i < 2; i++) {
+			cpus[i] = std::thread([&, i] {
+				struct s2_mapping_handle mine;
+				struct s2_mapping_refusal why;
+				struct s2_batch batch;
+
+				fake_cpu_become(i);
+				statuses[i] = s2_mapping_create(&mappings, 7, S2_MAPPING_DEVICE,
+								gpa(MIB(4) * i), hpa(BIT(43)),
+								MIB(2), kRwx, &mine, &why);
+				if (statuses[i] != OK) {
+					// AGAIN: the other's batch is open over their table.
+					EXPECT_TRUE(why.why == S2_MAPPING_IN_USE ||
+						    statuses[i] == AGAIN);
+					return;
+				}
+				s2_batch_open(&batch, &s2);
+				EXPECT_EQ(s2_mapping_destroy(&mappings, mine, &batch, &why), OK);
+				s2_batch_close(&batch);
+			});
+		}
+		for (std::thread &cpu : cpus) {
+			cpu.join();
+		}
+		EXPECT_TRUE(statuses[0] == OK || statuses[1] == OK);
+		EXPECT_EQ(s2.stats.leaf_2m, 0u);
+	}
+}
+
+} // namespace
