@@ -42,7 +42,7 @@ struct s2_found s2_find(struct s2 *s2, gpa_t gpa);
 struct s2_leaf s2_leaf_absent(const struct s2 *s2, struct s2_found found);
 
 /* A call that depends on nothing else: it is not made when nobody wants its result. */
-typedef struct s2_attr (*s2_decode_fn)(u64 entry, bool leaf_is_large) __attribute__((const));
+typedef __attribute__((const)) struct s2_attr (*s2_decode_fn)(u64 entry, bool leaf_is_large);
 
 static inline struct s2_leaf s2_leaf_present(const struct s2 *s2, struct s2_found found, gpa_t at)
 {
