@@ -9,7 +9,7 @@
  * batches that go with those tables. So the loan is made known first; then its walks are waited
  * for. From there on its faults in the range are refused, and its range operations, which look
  * under the lock, too. What can fail comes before the first entry: tables are made on both sides,
- * all empty, and translate nothing (I3).
+ * all empty, and translate nothing (I3); when one is missing those that were made go again.
  *
  * Locks: the shared space's before the linking one's.
  */
@@ -111,44 +111,46 @@ struct s2 *s2_source(struct s2 *s2, gpa_t at)
 	return loan ? loan->from : s2;
 }
 
-static struct s2_loan *free_loan(struct s2 *s2)
+/* From now on the range is not to be changed by the space: no walk that began before it was known
+ * is still under way afterwards. */
+static enum status make_known(struct s2 *s2, const struct s2_loan *loan)
 {
-	for (u32 i = 0; i < S2_LOANS_MAX; i++) {
-		if (s2->loans[i].end == 0) {
-			return &s2->loans[i];
-		}
+	struct s2_loan *place = s2->loans;
+	enum status status = OK;
+
+	lock_take(&s2->lock);
+	while (place < s2->loans + S2_LOANS_MAX && place->end != 0) {
+		place++;
 	}
-	return NULL;
+	if (s2_loan_in(s2, loan->start, loan->end)) {
+		status = EXISTS;
+	} else if (place == s2->loans + S2_LOANS_MAX) {
+		status = FULL;
+	} else {
+		place->start = loan->start;
+		place->from = loan->from;
+		place->level = loan->level;
+		store_release(&place->end, loan->end);
+		atomic_add(&s2->loan_count, 1);
+		s2_epoch_wait_walks(s2);
+	}
+	lock_drop(&s2->lock);
+	return status;
 }
 
-/* No walk that began before it was known is still under way afterwards. */
-static void make_known(struct s2 *s2, struct s2_loan *at, struct s2_loan loan)
+static void withdraw(struct s2 *s2, const struct s2_loan *loan)
 {
-	at->start = loan.start;
-	at->from = loan.from;
-	at->level = loan.level;
-	store_release(&at->end, loan.end);
-	atomic_add(&s2->loan_count, 1);
-	s2_epoch_wait_walks(s2);
-}
-
-static void withdraw(struct s2 *s2, struct s2_loan *loan)
-{
-	store_release(&loan->end, 0);
+	lock_take(&s2->lock);
+	store_release(&s2_loan_in(s2, loan->start, loan->end)->end, 0);
 	if (atomic_sub(&s2->loan_count, 1) == 0) {
 		s2->linked_level = S2_LEVELS_MAX;
 	}
+	lock_drop(&s2->lock);
 }
 
 /* ---- Linking ------------------------------------------------------------------------------- */
 
-struct link_job {
-	struct s2 *unified, *shared;
-	u64 start, end, span;
-	unsigned level;		   /* of the entries */
-	struct s2_reserve reserve; /* both spaces' */
-};
-
+/* Of the entries of the linking space: the highest whose tables make up the range. 0: none. */
 static unsigned link_level(const struct s2 *unified, const struct s2 *shared, u64 both)
 {
 	unsigned level = min_u64(unified->root_level, shared->root_level);
@@ -159,6 +161,11 @@ static unsigned link_level(const struct s2 *unified, const struct s2 *shared, u6
 	return level;
 }
 
+static u64 loan_span(const struct s2_loan *loan)
+{
+	return s2_span(loan->from->format, loan->level);
+}
+
 /* At the entry for `at`, or above it where tables are missing. */
 static void stand_at(struct s2_cursor *c, struct s2 *s2, u64 at, unsigned level)
 {
@@ -166,165 +173,103 @@ static void stand_at(struct s2_cursor *c, struct s2 *s2, u64 at, unsigned level)
 	s2_cursor_descend_all(c, level);
 }
 
-/* May a table be linked from here, or be made here? */
-static enum status shared_obstacle(const struct s2_cursor *c)
-{
-	return s2_entry_is_table(c->format, c->entry, c->level) ? OK : s2_obstacle(c);
-}
-
-static enum status plan_side(struct s2 *s2, const struct link_job *job, unsigned level,
-			     enum status (*obstacle)(const struct s2_cursor *c), u64 *tables)
-{
-	struct s2_plan plan = {0};
-
-	for (u64 at = job->start; at < job->end; at += job->span) {
-		struct s2_cursor c;
-		enum status status;
-
-		stand_at(&c, s2, at, job->level);
-		status = obstacle(&c);
-		if (status != OK) {
-			return status;
-		}
-		if (!s2_entry_is_table(c.format, c.entry, c.level)) {
-			s2_plan_count(&plan, &c, level);
-		}
-	}
-	*tables = plan.tables;
-	return OK;
-}
-
-/* Empty tables down to `level`, where there are none. */
-static enum status grow_to(struct s2_cursor *c, unsigned level, struct s2_reserve *reserve)
-{
-	for (;;) {
-		u64 *table;
-
-		s2_cursor_descend_all(c, level);
-		if (c->level == level) {
-			return OK;
-		}
-		if (!s2_entry_is_free(c->s2, c->entry)) {
-			return s2_obstacle(c);
-		}
-		table = s2_reserve_take(reserve);
-		check(table);
-		s2_table_fill(c->s2, table, 0, 0, 0, 0);
-		if (!s2_entry_set(c, s2_link_entry(c->s2, table), NULL)) {
-			s2_reserve_give(reserve, table);
-		}
-	}
-}
-
-/* All of one side's tables; a fault may have been faster with a leaf. */
-static enum status grow_side(struct s2 *s2, const struct link_job *job, unsigned level,
-			     struct s2_reserve *reserve)
+/* Empty tables where there are none: the shared space's to be linked, and above the linking
+ * space's entries, which have to be free. */
+static enum status make_tables(struct s2 *unified, const struct s2_loan *loan)
 {
 	enum status status = OK;
 
-	for (u64 at = job->start; at < job->end && status == OK; at += job->span) {
+	for (u64 at = loan->start; at < loan->end && status == OK; at += loan_span(loan)) {
 		struct s2_cursor c;
 
-		s2_cursor_start(&c, s2, gpa(at));
-		status = grow_to(&c, level, reserve);
+		s2_cursor_start(&c, loan->from, gpa(at));
+		status = s2_reach_free_entry(&c, loan->level - 1, 0);
+		if (status == OK || c.level < loan->level) { /* what is in the table is as it is */
+			s2_cursor_start(&c, unified, gpa(at));
+			status = s2_reach_free_entry(&c, loan->level, 0);
+		}
 	}
 	return status;
 }
 
-static enum status make_tables(struct link_job *job)
+/* Tables of a link that came to nothing. Others may have put something into them. */
+static void drop_empty_tables(struct s2 *s2, const struct s2_loan *loan)
 {
-	struct s2_reserve for_shared = {0}, for_unified = {0};
-	u64 shared_lacks, unified_lacks;
-	enum status status =
-		plan_side(job->shared, job, job->level - 1, shared_obstacle, &shared_lacks);
+	struct s2_batch batch;
 
-	if (status == OK) {
-		status = plan_side(job->unified, job, job->level, s2_obstacle, &unified_lacks);
+	s2_batch_open(&batch, s2);
+	lock_take(&s2->lock);
+	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
+		struct s2_cursor c;
+
+		stand_at(&c, s2, at, loan->level - 1);
+		s2_retire_empty(&c, &batch);
 	}
-	if (status != OK) {
-		return status;
-	}
-	status = NOMEM;
-	if (s2_reserve_fill(job->shared, &for_shared, shared_lacks) &&
-	    s2_reserve_fill(job->unified, &for_unified, unified_lacks)) {
-		status = grow_side(job->shared, job, job->level - 1, &for_shared);
-	}
-	if (status == OK) {
-		status = grow_side(job->unified, job, job->level, &for_unified);
-	}
-	s2_reserve_drop(job->shared, &for_shared);
-	s2_reserve_drop(job->unified, &for_unified);
-	return status;
+	lock_drop(&s2->lock);
+	s2_batch_close(&batch);
 }
 
-static void link_entries(const struct link_job *job)
+static void link_entries(struct s2 *unified, const struct s2_loan *loan)
 {
-	for (u64 at = job->start; at < job->end; at += job->span) {
+	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor from, to;
 		u64 *table;
 
-		stand_at(&from, job->shared, at, job->level);
-		stand_at(&to, job->unified, at, job->level);
+		stand_at(&from, loan->from, at, loan->level);
+		stand_at(&to, unified, at, loan->level);
 		table = s2_entry_table(from.format, from.entry);
 		frame_get(ptr_hpa(table));
-		check(s2_entry_set(&to, s2_link_entry(job->unified, table), NULL));
+		check(s2_entry_set(&to, s2_link_entry(unified, table), NULL));
 	}
 }
 
-static void note_level(struct s2 *s2, unsigned level)
+/* The range is the linking space's no more, so nothing else comes there. */
+static enum status link_tables(struct s2 *unified, const struct s2_loan *loan)
 {
-	s2->linked_level = (u8)min_u64(s2->linked_level, level);
-}
-
-/* Under both locks. */
-static enum status link_locked(struct link_job *job)
-{
-	struct s2_loan *loan = free_loan(job->unified);
+	struct s2 *shared = loan->from;
 	enum status status;
 
-	if (s2_loan_in(job->unified, job->start, job->end)) {
-		return EXISTS;
+	lock_take(&shared->lock);
+	lock_take(&unified->lock);
+	status = make_tables(unified, loan);
+	if (status == OK) {
+		shared->linked_level = (u8)min_u64(shared->linked_level, loan->level);
+		unified->linked_level = (u8)min_u64(unified->linked_level, loan->level);
+		link_entries(unified, loan);
 	}
-	if (!loan) {
-		return FULL;
-	}
-	make_known(job->unified, loan,
-		   (struct s2_loan){job->start, job->end, job->shared, (u8)job->level});
-	status = make_tables(job);
+	lock_drop(&unified->lock);
+	lock_drop(&shared->lock);
 	if (status != OK) {
-		withdraw(job->unified, loan);
-		return status;
+		drop_empty_tables(shared, loan);
+		drop_empty_tables(unified, loan);
 	}
-	note_level(job->shared, job->level);
-	note_level(job->unified, job->level);
-	link_entries(job);
-	return OK;
+	return status;
 }
 
 enum status s2_link(struct s2 *unified, struct s2 *shared, gpa_t at, u64 size)
 {
-	struct link_job job = {
-		.unified = unified, .shared = shared, .start = at.v, .end = at.v + size};
+	struct s2_loan loan = {.start = at.v, .end = at.v + size, .from = shared};
 	enum status status;
 
 	if (unified->format != shared->format || unified->rules ||
 	    !s2_range_is_valid(unified, at, size) || !s2_range_is_valid(shared, at, size)) {
 		return INVALID;
 	}
-	job.level = link_level(unified, shared, at.v | size);
-	job.span = s2_span(shared->format, job.level);
-	if (job.level == 0 || size / job.span > LINK_ENTRIES_MAX) {
+	loan.level = (u8)link_level(unified, shared, at.v | size);
+	if (loan.level == 0 || size / loan_span(&loan) > LINK_ENTRIES_MAX) {
 		return INVALID;
 	}
 	status = s2_depend(shared, unified);
 	if (status != OK) {
 		return status;
 	}
-	lock_take(&shared->lock);
-	lock_take(&unified->lock);
-	status = link_locked(&job);
-	lock_drop(&unified->lock);
-	lock_drop(&shared->lock);
+	status = make_known(unified, &loan);
+	if (status == OK) {
+		status = link_tables(unified, &loan);
+		if (status != OK) {
+			withdraw(unified, &loan);
+		}
+	}
 	if (status != OK) {
 		s2_depend_no_more(shared, unified);
 	}
@@ -335,32 +280,30 @@ enum status s2_link(struct s2 *unified, struct s2 *shared, gpa_t at, u64 size)
 
 static void unlink_entries(struct s2 *s2, const struct s2_loan *loan, struct s2_batch *batch)
 {
-	u64 span = s2_span(s2->format, loan->level);
-
 	lock_take(&s2->lock);
-	for (u64 at = loan->start; at < loan->end; at += span) {
+	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor c;
 
 		stand_at(&c, s2, at, loan->level);
 		while (!s2_entry_set(&c, batch->transit, NULL)) { /* hardware set a flag */
 		}
-		s2_batch_note_range(batch, gpa(at), span, S2_LEVELS_MAX, 1);
+		s2_batch_note_range(batch, gpa(at), loan_span(loan), S2_LEVELS_MAX, 1);
 		s2_retire_empty(&c, batch);
 	}
 	lock_drop(&s2->lock);
 }
 
 /* Nobody comes to the tables by the link any more. */
-static void put_tables(struct s2 *shared, const struct s2_loan *loan)
+static void put_tables(const struct s2_loan *loan)
 {
-	lock_take(&shared->lock);
-	for (u64 at = loan->start; at < loan->end; at += s2_span(shared->format, loan->level)) {
+	lock_take(&loan->from->lock);
+	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor c;
 
-		stand_at(&c, shared, at, loan->level);
+		stand_at(&c, loan->from, at, loan->level);
 		frame_put(ptr_hpa(s2_entry_below(c.format, c.entry, c.level)));
 	}
-	lock_drop(&shared->lock);
+	lock_drop(&loan->from->lock);
 }
 
 enum status s2_unlink(struct s2 *unified, gpa_t at, u64 size)
@@ -376,10 +319,8 @@ enum status s2_unlink(struct s2 *unified, gpa_t at, u64 size)
 	s2_batch_open(&batch, unified);
 	unlink_entries(unified, loan, &batch);
 	s2_batch_close(&batch);
-	put_tables(shared, loan);
-	lock_take(&unified->lock);
+	put_tables(loan);
 	withdraw(unified, loan);
-	lock_drop(&unified->lock);
 	s2_depend_no_more(shared, unified);
 	return OK;
 }
