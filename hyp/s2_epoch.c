@@ -33,20 +33,14 @@
 /* Another CPU's word: 0, or the generation it is in. Waits until it is in none older than this. */
 static void wait_until_past(const u64 *word, u64 generation)
 {
-	for (;;) {
-		u64 since = load_acquire(word);
+	u64 since;
 
-		if (since == 0 || since >= generation) {
-			return;
-		}
+	while ((since = load_acquire(word)) != 0 && since < generation) {
 		cpu_relax();
 	}
 }
 
-#define SPACES_MAX (1 + S2_DEPENDENTS_MAX)
-
-/* The space and its dependents; how many. */
-static u32 all_spaces(struct s2 *s2, struct s2 *spaces[SPACES_MAX])
+u32 s2_all_spaces(struct s2 *s2, struct s2 *spaces[S2_SPACES_MAX])
 {
 	u32 count = 1;
 
@@ -64,31 +58,26 @@ static u32 all_spaces(struct s2 *s2, struct s2 *spaces[SPACES_MAX])
 	return count;
 }
 
-static void wait_walks_of(struct s2 *s2)
-{
-	u64 now = atomic_add(&s2->generation, 1);
-
-	check(s2->cpu[this_cpu_id()].walking == 0);
-	for (u32 i = 0; i < cpu_count; i++) {
-		wait_until_past(&s2->cpu[i].walking, now);
-	}
-}
-
 void s2_epoch_wait_walks(struct s2 *s2)
 {
-	struct s2 *spaces[SPACES_MAX];
-	u32 count = all_spaces(s2, spaces);
+	struct s2 *spaces[S2_SPACES_MAX];
+	u32 count = s2_all_spaces(s2, spaces);
 
 	for (u32 i = 0; i < count; i++) {
-		wait_walks_of(spaces[i]);
+		u64 now = atomic_add(&spaces[i]->generation, 1);
+
+		check(spaces[i]->cpu[this_cpu_id()].walking == 0);
+		for (u32 cpu = 0; cpu < cpu_count; cpu++) {
+			wait_until_past(&spaces[i]->cpu[cpu].walking, now);
+		}
 	}
 }
 
 void s2_epoch_owe(struct s2 *s2)
 {
-	struct s2 *spaces[SPACES_MAX];
+	struct s2 *spaces[S2_SPACES_MAX];
 	u64 outer = s2_walk_begin(s2); /* so long no dependent goes */
-	u32 count = all_spaces(s2, spaces);
+	u32 count = s2_all_spaces(s2, spaces);
 
 	for (u32 i = 0; i < count; i++) {
 		atomic_add(&spaces[i]->flush_generation, 1);
@@ -158,33 +147,27 @@ static void flush_by_broadcast(const struct s2_batch *batch, struct s2 *s2)
 	}
 }
 
-static void kick_if_in_guest(struct s2 *s2, u32 cpu, u64 generation)
-{
-	u64 entered = load_once(&s2->cpu[cpu].in_guest);
-
-	if (entered != 0 && entered < generation) {
-		cpu_kick(&cpus[cpu]);
-		atomic_add(&s2->stats.kicks, 1);
-	} else {
-		atomic_add(&s2->stats.kicks_avoided, 1);
-	}
-}
-
 /* Returns what CPUs have to enter with before nothing old is left. */
 static u64 ask_to_leave(const struct s2_batch *batch, struct s2 *s2)
 {
 	u64 generation = atomic_add(&s2->flush_generation, 1);
 
 	count_whole(batch, s2);
-	for (u32 i = 0; i < cpu_count; i++) {
-		kick_if_in_guest(s2, i, generation);
+	for (u32 cpu = 0; cpu < cpu_count; cpu++) {
+		u64 entered = load_once(&s2->cpu[cpu].in_guest);
+		bool is_behind = entered != 0 && entered < generation;
+
+		if (is_behind) {
+			cpu_kick(&cpus[cpu]);
+		}
+		atomic_add(is_behind ? &s2->stats.kicks : &s2->stats.kicks_avoided, 1);
 	}
 	return generation;
 }
 
 static void flush_by_generation(const struct s2_batch *batch, struct s2 *const *spaces, u32 count)
 {
-	u64 generations[SPACES_MAX];
+	u64 generations[S2_SPACES_MAX];
 
 	for (u32 i = 0; i < count; i++) {
 		generations[i] = ask_to_leave(batch, spaces[i]);
@@ -198,8 +181,8 @@ static void flush_by_generation(const struct s2_batch *batch, struct s2 *const *
 
 void s2_epoch_flush(struct s2_batch *batch)
 {
-	struct s2 *spaces[SPACES_MAX];
-	u32 count = all_spaces(batch->s2, spaces);
+	struct s2 *spaces[S2_SPACES_MAX];
+	u32 count = s2_all_spaces(batch->s2, spaces);
 
 	if (!arch_s2_broadcasts()) {
 		flush_by_generation(batch, spaces, count);

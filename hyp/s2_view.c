@@ -18,8 +18,6 @@
 #include "hyp/s2_cursor.h"
 #include "hyp/s2_view.h"
 
-#include "hyp/log.h"
-
 #include <arch/s2.h>
 
 /* ---- Rules --------------------------------------------------------------------------------- */
@@ -54,45 +52,37 @@ static struct rule rule_at(const struct s2 *view, u64 at)
 	};
 }
 
-struct rules {
-	u64 *words;
-	u64 next, entries; /* next > entries: they did not fit */
-};
-
-/* From `at` on the permissions are these, unless they are anyway. */
-static void add_rule(struct rules *to, u64 at, u64 perm)
+static void end_rules(u64 *words, u64 from, u64 entries)
 {
-	if (to->next > 1 && to->next <= to->entries &&
-	    (to->words[to->next - 1] & RULE_PERM) == perm) {
-		return;
+	while (from < entries) {
+		words[from++] = END;
 	}
-	if (to->next < to->entries) {
-		to->words[to->next] = at | perm;
-	}
-	to->next++;
 }
 
-/* The view's rules with [start, end) as said, in `words`. False: they do not fit. */
+/* The view's rules with [start, end) as said, in `words`; neighbours that are alike are joined.
+ * False: they do not fit. */
 static bool write_rules(const struct s2 *view, u64 *words, u64 start, u64 end, u8 perm)
 {
-	struct rules to = {.words = words, .next = 1, .entries = s2_table_entries(view->format)};
-	u8 behind = rule_at(view, end).perm;
-	u64 i = 1;
+	u64 count = 1, entries = s2_table_entries(view->format), next;
 
-	for (; i < to.entries && (view->rules[i] & RULE_AT) < start; i++) {
-		add_rule(&to, view->rules[i] & RULE_AT, view->rules[i] & RULE_PERM);
-	}
-	add_rule(&to, start, perm);
-	add_rule(&to, end, behind);
-	for (; i < to.entries && view->rules[i] != END; i++) {
-		if ((view->rules[i] & RULE_AT) > end) {
-			add_rule(&to, view->rules[i] & RULE_AT, view->rules[i] & RULE_PERM);
+	for (u64 at = 0; at < BIT(view->ipa_bits); at = next) {
+		struct rule rule = rule_at(view, at);
+
+		next = at < start ? min_u64(rule.end, start) : rule.end;
+		if (at >= start && at < end) {
+			rule.perm = perm;
+			next = end;
 		}
+		if (count > 1 && (words[count - 1] & RULE_PERM) == rule.perm) {
+			continue;
+		}
+		if (count == entries) {
+			return false;
+		}
+		words[count++] = at | rule.perm;
 	}
-	for (i = to.next; i < to.entries; i++) {
-		words[i] = END;
-	}
-	return to.next <= to.entries;
+	end_rules(words, count, entries);
+	return true;
 }
 
 static bool perm_is_sayable(const struct s2 *s2, u8 perm)
@@ -102,8 +92,8 @@ static bool perm_is_sayable(const struct s2 *s2, u8 perm)
 
 enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
 {
-	enum status status = FULL;
 	u64 *words;
+	bool fits;
 
 	if (!s2_range_is_valid(view, at, size) || !view->rules || !perm_is_sayable(view, perm)) {
 		return INVALID;
@@ -113,28 +103,36 @@ enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct
 		return NOMEM;
 	}
 	lock_take(&view->lock);
-	if (write_rules(view, words, at.v, at.v + size, perm)) {
-		u64 *old = view->rules;
-
-		store_release(&view->rules, words);
-		s2_batch_note_table(batch, old);
+	fits = write_rules(view, words, at.v, at.v + size, perm);
+	if (fits) {
+		s2_batch_note_table(batch, view->rules);
 		s2_batch_note_range(batch, at, size, S2_LEVELS_MAX, 1);
-		status = OK;
+		store_release(&view->rules, words);
 	}
 	lock_drop(&view->lock);
-	if (status != OK) {
+	if (!fits) {
 		s2_table_free(view, words);
 	}
-	return status;
+	return fits ? OK : FULL;
 }
 
 /* ---- Life ---------------------------------------------------------------------------------- */
 
+static void end_view(struct s2 *view)
+{
+	view->loan_count = 0;
+	s2_destroy(view);
+	if (view->rules) {
+		frame_put(ptr_hpa(view->rules));
+	}
+	view->rules = NULL;
+}
+
 enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 {
-	enum status status = perm_is_sayable(base, perm) ? OK : INVALID;
+	enum status status = INVALID;
 
-	if (status == OK) {
+	if (perm_is_sayable(base, perm)) {
 		status = s2_init(view, base->format, base->ipa_bits, base->owner);
 	}
 	if (status != OK) {
@@ -143,18 +141,13 @@ enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 	view->traits = base->traits;
 	view->rules = s2_table_alloc(view);
 	status = view->rules ? s2_depend(base, view) : NOMEM;
-	view->loans[0] = (struct s2_loan){.end = BIT(base->ipa_bits), .from = base};
 	if (status != OK) {
-		if (view->rules) {
-			s2_table_free(view, view->rules);
-		}
-		s2_destroy(view);
+		end_view(view);
 		return status;
 	}
 	view->rules[1] = perm;
-	for (u64 i = 2; i < s2_table_entries(view->format); i++) {
-		view->rules[i] = END;
-	}
+	end_rules(view->rules, 2, s2_table_entries(view->format));
+	view->loans[0] = (struct s2_loan){.end = BIT(base->ipa_bits), .from = base};
 	view->loan_count = 1;
 	return OK;
 }
@@ -162,10 +155,7 @@ enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 void s2_view_destroy(struct s2 *view)
 {
 	s2_depend_no_more(view->loans[0].from, view);
-	view->loan_count = 0;
-	s2_destroy(view);
-	frame_put(ptr_hpa(view->rules));
-	view->rules = NULL;
+	end_view(view);
 }
 
 /* ---- Faults -------------------------------------------------------------------------------- */
@@ -176,17 +166,10 @@ static enum status find_leaf(struct s2_cursor *c, struct s2 *base, gpa_t at)
 {
 	s2_cursor_start(c, base, at);
 	s2_cursor_descend(c, 0);
-	switch (s2_entry_kind(c->format, c->entry, c->level)) {
-	case S2_LEAF:
+	if (s2_entry_is_leaf(c->format, c->entry, c->level)) {
 		return OK;
-	case S2_BROKEN:
-	case S2_POISON:
-		return AGAIN;
-	case S2_TRANSIT:
-		return s2_transit_is_open(base, c->entry) ? AGAIN : NOENT;
-	default:
-		return NOENT;
 	}
+	return s2_obstacle(c) == AGAIN ? AGAIN : NOENT;
 }
 
 /* Does hardware note in the base's leaf that it was written? What is written through a view it
@@ -195,10 +178,8 @@ static bool hardware_notes_writes(const struct s2_cursor *c)
 {
 	const struct s2_format *f = c->format;
 
-	if (!(c->s2->traits & S2_HARDWARE_DIRTY)) {
-		return false;
-	}
-	return f->log_is_hardware ? (c->entry & f->log) != 0 : (c->entry & f->write) != 0;
+	return (c->s2->traits & S2_HARDWARE_DIRTY) &&
+	       (c->entry & (f->log_is_hardware ? f->log : f->write));
 }
 
 /* Does what hardware does to a leaf that is written. */
@@ -329,41 +310,34 @@ static u64 sweep_table(struct s2 *view, u64 at, u64 end, struct s2_batch *batch)
 	return next;
 }
 
-/* The lock is dropped between tables (I7). */
-static void sweep(struct s2 *view, u64 start, u64 end, struct s2_batch *batch)
-{
-	for (u64 at = start; at < end;) {
-		lock_take(&view->lock);
-		at = sweep_table(view, at, end, batch);
-		lock_drop(&view->lock);
-	}
-}
-
-/* Sweeping notes ranges of its own, of tables, which have nothing more to sweep. */
+/* The lock is dropped between tables (I7). Sweeping notes ranges of its own, of tables, which have
+ * nothing more to sweep. */
 static void sweep_noted(struct s2 *view, struct s2_batch *batch)
 {
-	if (batch->everything) {
-		sweep(view, 0, BIT(view->ipa_bits), batch);
-		return;
-	}
-	for (u32 i = 0, count = batch->range_count; i < count; i++) {
-		sweep(view, batch->ranges[i].start, batch->ranges[i].end, batch);
+	bool everything = batch->everything;
+	u32 count = everything ? 1 : batch->range_count;
+
+	for (u32 i = 0; i < count; i++) {
+		u64 at = everything ? 0 : batch->ranges[i].start;
+		u64 end = everything ? BIT(view->ipa_bits) : batch->ranges[i].end;
+
+		while (at < end) {
+			lock_take(&view->lock);
+			at = sweep_table(view, at, end, batch);
+			lock_drop(&view->lock);
+		}
 	}
 }
 
 void s2_view_sweep(struct s2_batch *batch)
 {
-	struct s2 *s2 = batch->s2;
+	struct s2 *spaces[S2_SPACES_MAX];
+	u32 count = s2_all_spaces(batch->s2, spaces);
 
-	s2_epoch_wait_walks(s2);
-	if (s2->rules) {
-		sweep_noted(s2, batch);
-	}
-	for (u32 i = 0; i < S2_DEPENDENTS_MAX; i++) {
-		struct s2 *view = load_acquire(&s2->dependents[i].space);
-
-		if (view && view->rules) {
-			sweep_noted(view, batch);
+	s2_epoch_wait_walks(batch->s2);
+	for (u32 i = 0; i < count; i++) {
+		if (spaces[i]->rules) {
+			sweep_noted(spaces[i], batch);
 		}
 	}
 }

@@ -659,6 +659,10 @@ static inline void s2_walk_end(struct s2 *s2, u64 outer)
 	store_release(s2_walking(s2), outer);
 }
 
+/* The space and its dependents; how many. */
+#define S2_SPACES_MAX (1 + S2_DEPENDENTS_MAX)
+u32 s2_all_spaces(struct s2 *s2, struct s2 *spaces[S2_SPACES_MAX]);
+
 /* Makes every CPU forget what the batch noted, in its space and those that depend on it, and waits
  * until that is so. */
 void s2_epoch_flush(struct s2_batch *batch);
