@@ -35,8 +35,8 @@ static __attribute__((noinline)) void note_apart(struct s2_batch *batch, u64 sta
 {
 	struct s2_batch_range *last = batch->last;
 
-	if (batch->everything || (last && start >= last->start && end <= last->end &&
-				  last->level == S2_LEVELS_MAX)) {
+	if (batch->everything ||
+	    (last && start >= last->start && end <= last->end && last->level == S2_LEVELS_MAX)) {
 		return;
 	}
 	if (last && start == last->end) {
@@ -74,10 +74,9 @@ static void free_shared(struct s2_batch *batch)
 	while (batch->shared_count > 0) {
 		u64 head = batch->shared[--batch->shared_count];
 
-		for (u64 more = head % PAGE_SIZE; more > 0; more--) {
+		for (u64 go = head % PAGE_SIZE + 1; go > 0; go--) {
 			frame_put(hpa(align_down(head, PAGE_SIZE)));
 		}
-		frame_put(hpa(align_down(head, PAGE_SIZE)));
 	}
 }
 
@@ -92,20 +91,21 @@ static void empty_box(struct s2_batch *batch)
 	batch->everything = true;
 }
 
-/* Is this the block that was noted last? The parts of a block that is shared come one by one. */
-static bool note_again(struct s2_batch *batch, u64 head)
+/* One more reference to a block goes. The parts of a block that is shared come one by one. */
+static void note_shared(struct s2_batch *batch, u64 head)
 {
-	u64 *last;
+	u64 *end = &batch->shared[batch->shared_count];
+	bool again = batch->shared_count > 0 && align_down(end[-1], PAGE_SIZE) == head &&
+		     end[-1] % PAGE_SIZE < PAGE_SIZE - 1;
 
-	if (batch->shared_count == 0) {
-		return false;
+	if (again) {
+		end[-1]++;
+		return;
 	}
-	last = &batch->shared[batch->shared_count - 1];
-	if (align_down(*last, PAGE_SIZE) != head || *last % PAGE_SIZE == PAGE_SIZE - 1) {
-		return false;
+	if (batch->shared_count == S2_BATCH_SHARED) {
+		empty_box(batch);
 	}
-	++*last;
-	return true;
+	batch->shared[batch->shared_count++] = head;
 }
 
 /*
@@ -114,18 +114,12 @@ static bool note_again(struct s2_batch *batch, u64 head)
  */
 static void note_block(struct s2_batch *batch, struct frame *frame)
 {
-	if (load_relaxed(&frame->refs) == 1) {
-		frame->link = batch->frames;
-		batch->frames = frame_hpa(frame).v;
+	if (load_relaxed(&frame->refs) != 1) {
+		note_shared(batch, frame_hpa(frame).v);
 		return;
 	}
-	if (note_again(batch, frame_hpa(frame).v)) {
-		return;
-	}
-	if (batch->shared_count == S2_BATCH_SHARED) {
-		empty_box(batch);
-	}
-	batch->shared[batch->shared_count++] = frame_hpa(frame).v;
+	frame->link = batch->frames;
+	batch->frames = frame_hpa(frame).v;
 }
 
 /* Every block in the leaf. A frame outside the frame table is nobody's to give back, and what a
@@ -210,12 +204,6 @@ bool s2_batch_forget_broken(struct s2_batch *batch, const u64 *slot, const u64 *
 	return true;
 }
 
-/* A leaf was split: the table of its parts becomes real. */
-static void link_parts(struct s2_batch *batch, u64 *slot, u64 broken, const u64 *table)
-{
-	s2_slot_mend(batch->s2, slot, broken, s2_link_entry(batch->s2, table));
-}
-
 /* All that is broken was invalidated, and no walk stands in what it leads to. */
 static void mend_broken(struct s2_batch *batch)
 {
@@ -227,13 +215,13 @@ static void mend_broken(struct s2_batch *batch)
 		const u64 *table = s2_lead_table(payload);
 		u64 *slot = take_broken(batch, table);
 
-		if (!s2_lead_is_fold(payload)) {
-			link_parts(batch, slot, broken, table);
-			continue;
+		if (s2_lead_is_fold(payload)) {
+			lock_take(&s2->lock);
+			s2_fold_finish(batch, slot, broken);
+			lock_drop(&s2->lock);
+		} else { /* the table of a leaf's parts becomes real */
+			s2_slot_mend(s2, slot, broken, s2_link_entry(s2, table));
 		}
-		lock_take(&s2->lock);
-		s2_fold_finish(batch, slot, broken);
-		lock_drop(&s2->lock);
 	}
 }
 

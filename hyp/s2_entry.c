@@ -18,11 +18,6 @@
 
 #include <arch/s2.h>
 
-static inline bool swap_entry(u64 *slot, u64 old, u64 new)
-{
-	return cas_u64(slot, old, new);
-}
-
 /* Walkers that do not snoop: each line that was written goes to memory once. */
 static inline void written(const struct s2 *s2, const u64 *slot, u64 count)
 {
@@ -57,6 +52,17 @@ static void count_change(const struct s2_cursor *c, u64 old, u64 new)
 
 /* ---- One entry ----------------------------------------------------------------------------- */
 
+/* The frames of `entry`, a leaf that went. Mostly the frame table has none of memory outside of
+ * RAM. */
+static inline void note_frames(struct s2_batch *batch, u64 entry, u64 span)
+{
+	hpa_t first = s2_entry_hpa(batch->s2->format, entry);
+
+	if (s2_lies_in_ram(first, span)) {
+		s2_batch_note_frames(batch, first, span);
+	}
+}
+
 static bool change_is_legal(const struct s2_cursor *c, u64 old, u64 new)
 {
 	const struct s2_format *f = c->format;
@@ -70,76 +76,69 @@ static bool change_is_legal(const struct s2_cursor *c, u64 old, u64 new)
 	return s2_entry_hpa(f, old).v == s2_entry_hpa(f, new).v;
 }
 
-static void note_leaf(const struct s2_cursor *c, u64 old, u64 new, struct s2_batch *batch)
-{
-	u64 span = s2_span(c->format, c->level);
-
-	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), span, c->level, 1);
-	if (!s2_entry_present(c->format, new)) {
-		s2_batch_note_frames(batch, s2_entry_hpa(c->format, old), span);
-	}
-}
-
 bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch)
 {
-	u64 old = c->entry;
+	const struct s2_format *f = c->format;
+	u64 old = c->entry, span = s2_span(f, c->level);
 
 	check(change_is_legal(c, old, entry));
-	if (!swap_entry(c->slot, old, entry)) {
+	if (!cas_u64(c->slot, old, entry)) {
 		s2_cursor_reload(c);
 		return false;
 	}
 	c->entry = entry;
 	count_change(c, old, entry);
 	written(c->s2, c->slot, 1);
-	if (batch && s2_entry_is_leaf(c->format, old, c->level)) {
-		note_leaf(c, old, entry, batch);
+	if (batch && s2_entry_is_leaf(f, old, c->level)) {
+		s2_batch_note_range(batch, gpa(s2_cursor_first(c)), span, c->level, 1);
+		if (!s2_entry_present(f, entry)) {
+			note_frames(batch, old, span);
+		}
 	}
+	return true;
+}
+
+/* Was it changed? */
+static inline bool change_flag(struct s2 *s2, u64 *slot, u64 flag, bool set)
+{
+	u64 old, new;
+
+	do {
+		old = load_relaxed(slot);
+		new = set ? old | flag : old & ~flag;
+		if (!s2_entry_present(s2->format, old) || new == old) {
+			return false;
+		}
+	} while (!cas_u64(slot, old, new));
+	written(s2, slot, 1);
 	return true;
 }
 
 bool s2_slot_clear_flag(struct s2 *s2, u64 *slot, u64 flag)
 {
-	u64 old;
-
-	do {
-		old = load_relaxed(slot);
-		if (!s2_entry_present(s2->format, old) || !(old & flag)) {
-			return false;
-		}
-	} while (!swap_entry(slot, old, old & ~flag));
-	written(s2, slot, 1);
-	return true;
+	return change_flag(s2, slot, flag, false);
 }
 
 void s2_slot_set_flag(struct s2 *s2, u64 *slot, u64 flag)
 {
-	u64 old;
-
-	do {
-		old = load_relaxed(slot);
-		if (!s2_entry_present(s2->format, old) || (old & flag)) {
-			return;
-		}
-	} while (!swap_entry(slot, old, old | flag));
-	written(s2, slot, 1);
+	change_flag(s2, slot, flag, true);
 }
 
 bool s2_slot_break(struct s2 *s2, u64 *slot, u64 entry, u64 broken)
 {
-	if (!swap_entry(slot, entry, broken)) {
-		return false;
+	bool done = cas_u64(slot, entry, broken);
+
+	if (done) {
+		written(s2, slot, 1);
 	}
-	written(s2, slot, 1);
-	return true;
+	return done;
 }
 
 void s2_slot_mend(struct s2 *s2, u64 *slot, u64 broken, u64 entry)
 {
 	check(s2_entry_kind(s2->format, broken, 1) == S2_BROKEN);
 	/* A slot that leads somewhere is written by the owner of its batch alone. */
-	check(swap_entry(slot, broken, entry));
-	written(s2, slot, 1);
+	check(s2_slot_break(s2, slot, broken, entry));
 }
 
 /* ---- Runs ---------------------------------------------------------------------------------- */
@@ -156,7 +155,7 @@ u64 s2_run_fill(struct s2_cursor *c, u64 count, u64 entry, u64 step)
 		if (old != empty && !s2_entry_is_free(c->s2, old)) {
 			break;
 		}
-		if (!swap_entry(slot, old, entry)) {
+		if (!cas_u64(slot, old, entry)) {
 			break;
 		}
 	}
@@ -167,29 +166,6 @@ u64 s2_run_fill(struct s2_cursor *c, u64 count, u64 entry, u64 step)
 	return filled;
 }
 
-/*
- * Which pages may be frames of the frame table, quickly: those whose address lies in its RAM. Where
- * addresses have high bits of their own every page may, and s2_batch_note_frames looks.
- */
-struct ram {
-	u64 start, bytes;
-};
-
-static inline struct ram ram_of(const struct s2_format *f)
-{
-	struct ram ram = {frame_table.ram_start, frame_table.ram_bytes};
-
-	if (f->address_high) {
-		ram.bytes = ~0ull;
-	}
-	return ram;
-}
-
-static inline bool may_be_ram(const struct ram *ram, u64 address)
-{
-	return address - ram->start < ram->bytes;
-}
-
 /* What remains of an entry that is cleared: leaves are in transit until the batch is closed, and
  * what hardware never saw is forgotten at once. */
 static inline u64 cleared(const struct s2_format *f, u64 entry, u64 transit)
@@ -197,19 +173,12 @@ static inline u64 cleared(const struct s2_format *f, u64 entry, u64 transit)
 	if (likely(s2_entry_present(f, entry))) {
 		return transit;
 	}
-	switch (s2_entry_kind(f, entry, 0)) {
-	case S2_STORED:
-	case S2_MMIO:
-		return f->empty;
-	default:
-		return entry;
-	}
+	return s2_entry_is_typed(f, entry) ? f->empty : entry;
 }
 
 void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
-	const struct ram ram = ram_of(f);
 	u64 span = s2_span(f, c->level), leaves = 0, used = 0;
 
 	for (u64 *slot = c->slot, *end = slot + count; slot < end; slot++) {
@@ -218,14 +187,11 @@ void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch)
 		do {
 			old = s2_load_settled(f, slot);
 			new = cleared(f, old, batch->transit);
-		} while (new != old && !swap_entry(slot, old, new));
+		} while (new != old && !cas_u64(slot, old, new));
 		used += new != old;
-		if (new == old || !s2_entry_present(f, old)) {
-			continue;
-		}
-		leaves++;
-		if (c->level > 0 || may_be_ram(&ram, old & f->address)) {
-			s2_batch_note_frames(batch, s2_entry_hpa(f, old), span);
+		if (s2_entry_present(f, old)) {
+			leaves++;
+			note_frames(batch, old, span);
 		}
 	}
 	if (used) {
@@ -278,23 +244,23 @@ static __attribute__((noinline)) bool protect_entry(const struct s2_cursor *c, u
 		if (!s2_entry_present(f, old) || new == old) {
 			return false;
 		}
-	} while (!swap_entry(slot, old, new));
+	} while (!cas_u64(slot, old, new));
 	return true;
 }
 
-/* Where there are no marks. Flags that hardware sets meanwhile are rare: protect_entry() looks again.
- * Returns how many entries were not changed. */
+/* Where there are no marks. Flags that hardware sets meanwhile are rare: protect_entry() looks
+ * again. Returns how many entries were not changed. */
 static inline u64 protect_plain(const struct s2_cursor *c, u64 *slot, u64 *end, u64 bits)
 {
 	const u64 present = c->format->present, keep = ~c->format->perm_mask;
 	u64 same = 0;
 
-	unroll_loop(8)
-	for (; slot < end; slot++) {
+	unroll_loop(8) for (; slot < end; slot++)
+	{
 		u64 old = load_relaxed(slot), new = (old & keep) | bits;
 
 		if (unlikely(new == old || !(old & present)) ||
-		    unlikely(!swap_entry(slot, old, new))) {
+		    unlikely(!cas_u64(slot, old, new))) {
 			same += !protect_entry(c, slot, bits);
 		}
 	}
@@ -315,8 +281,8 @@ void s2_run_protect(struct s2_cursor *c, u64 count, u8 perm, struct s2_batch *ba
 	}
 	if (same < count) {
 		written(c->s2, c->slot, count);
-		s2_batch_note_range(batch, c->gpa, count << c->format->shift[c->level],
-				    c->level, count - same);
+		s2_batch_note_range(batch, c->gpa, count << c->format->shift[c->level], c->level,
+				    count - same);
 	}
 }
 
@@ -343,7 +309,7 @@ void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level)
 		do {
 			old = load_acquire(slot);
 			new = held(s2, old, level);
-		} while (new != old && !swap_entry(slot, old, new));
+		} while (new != old && !cas_u64(slot, old, new));
 	}
 	written(s2, table, entries);
 }
@@ -354,7 +320,7 @@ void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level)
 
 bool s2_page_fill(struct s2 *s2, u64 *slot, u64 entry)
 {
-	if (!swap_entry(slot, s2->format->empty, entry)) {
+	if (!cas_u64(slot, s2->format->empty, entry)) {
 		return false;
 	}
 	atomic_add(s2_table_word(slot), 1);
@@ -367,7 +333,7 @@ u64 s2_page_clear(struct s2 *s2, u64 *slot, u64 entry, gpa_t at, struct s2_batch
 {
 	u64 a = entry & s2->format->address, page = s2->inside[0] + 1, word;
 
-	if (!swap_entry(slot, entry, batch->transit)) {
+	if (!cas_u64(slot, entry, batch->transit)) {
 		return S2_NOT_CLEARED;
 	}
 	word = atomic_sub(s2_table_word(slot), 1);
@@ -390,18 +356,20 @@ u64 s2_page_clear(struct s2 *s2, u64 *slot, u64 entry, gpa_t at, struct s2_batch
 static void poison_leaves(struct s2 *s2, u64 *table, struct s2_batch *batch)
 {
 	const struct s2_format *f = s2->format;
-	const struct ram ram = ram_of(f);
-	const u64 poison = s2_absent_entry(f, S2_POISON, 0), present = f->present;
-	const u64 address = f->address, span = s2_span(f, 0);
-	u64 *slot = table, *end = table + s2_table_entries(f), absent = 0, leaves;
+	const u64 poison = s2_absent_entry(f, S2_POISON, 0), span = s2_span(f, 0);
+	const u64 present = f->present, address = f->address, ram = frame_table.ram_start;
+	/* Where addresses have high bits of their own every page may be RAM. */
+	const u64 ram_bytes = f->address_high ? ~0ull : frame_table.ram_bytes;
+	u64 absent = 0, leaves;
 
-	unroll_loop(8)
-	for (; slot < end; slot++) {
+	unroll_loop(8) for (u64 *slot = table, *end = table + s2_table_entries(f); slot < end;
+			    slot++)
+	{
 		u64 old = atomic_swap(slot, poison);
 
 		if (!(old & present)) {
 			absent++;
-		} else if (may_be_ram(&ram, old & address)) {
+		} else if ((old & address) - ram < ram_bytes) {
 			s2_batch_note_frames(batch, s2_entry_hpa(f, old), span);
 		}
 	}
@@ -452,8 +420,7 @@ static bool poison_empty(struct s2 *s2, u64 *table, u64 transit)
 	for (i = 0; i < entries; i++) {
 		u64 entry = load_relaxed(&table[i]);
 
-		if (!may_be_dropped(s2, entry, transit) ||
-		    !swap_entry(&table[i], entry, poison)) {
+		if (!may_be_dropped(s2, entry, transit) || !cas_u64(&table[i], entry, poison)) {
 			break;
 		}
 	}
