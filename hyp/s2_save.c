@@ -8,12 +8,15 @@
  * of the image is on this machine is the caller's to say. The first thing that is wrong empties the
  * space.
  */
-#include "hyp/s2_save.h"
-#include "hyp/s2_cursor.h"
+#include "hyp/s2_image.h"
 
 #include "hyp/log.h"
 
 enum { RECORD_HEADER = 1, RECORD_LEAF, RECORD_STORED, RECORD_MMIO, RECORD_END };
+
+/* What the ranges of a record are made of. */
+static const u8 kind_of[] = {
+	[RECORD_LEAF] = S2_LEAF, [RECORD_STORED] = S2_STORED, [RECORD_MMIO] = S2_MMIO};
 
 #define WORDS 4
 #define CHECKED (S2_IMAGE_RECORD - 4) /* bytes of a record that its CRC is of */
@@ -86,57 +89,22 @@ static void write_record(struct s2_save *save, u64 word0, u64 word1, u64 word2)
 static void write_run(struct s2_save *save)
 {
 	const struct s2_image_range *r = &save->run;
-	u64 record = r->kind == S2_LEAF	    ? RECORD_LEAF
-		     : r->kind == S2_STORED ? RECORD_STORED
-					    : RECORD_MMIO;
 	u64 attr = r->attr.perm | (r->attr.notify ? NOTIFY : 0) | (r->accessed ? ACCESSED : 0) |
 		   (r->dirty ? DIRTY : 0) | (r->shared ? SHARED : 0);
+	u64 record = RECORD_LEAF;
 
-	if (r->size > 0) {
-		write_record(save,
-			     r->gpa.v | field_set(r->attr.memory, MEMORY) |
-				     field_set(r->level, LEVEL) | record,
-			     r->size | attr, r->value);
-		save->ranges++;
-		save->run.size = 0;
+	if (r->size == 0) {
+		return;
 	}
-}
-
-/* What the guest may do, when nothing is withheld. */
-static struct s2_attr attr_of(const struct s2_format *f, u64 entry, struct s2_attr now)
-{
-	now.perm |= entry & (f->cow | f->log) ? S2_WRITE : 0;
-	return now;
-}
-
-/*
- * The entry at save->at, from there on. An entry that became larger since its first part was looked
- * at is told of by the parts that are left.
- */
-static struct s2_image_range look(const struct s2_save *save)
-{
-	const struct s2_format *f = save->s2->format;
-	struct s2_found found = s2_find(save->s2, gpa(save->at));
-	bool present = s2_entry_present(f, found.entry);
-	struct s2_leaf leaf = present ? s2_leaf_present(save->s2, found, gpa(save->at))
-				      : s2_leaf_absent(save->s2, found);
-	struct s2_image_range range = {
-		.kind = leaf.kind, .level = leaf.level, .gpa = gpa(save->at)};
-
-	range.size =
-		align_down(save->at, s2_span(f, leaf.level)) + s2_span(f, leaf.level) - save->at;
-	while (!is_aligned(save->at, s2_span(f, range.level)) ||
-	       (present && !s2_level_may_be_leaf(f, range.level))) {
-		range.level--;
+	while (kind_of[record] != r->kind) {
+		record++;
 	}
-	if (present) {
-		range.attr = attr_of(f, found.entry, leaf.attr);
-		range.accessed = leaf.accessed;
-		range.dirty = leaf.dirty;
-		range.shared = leaf.shared;
-	}
-	range.value = present ? leaf.hpa.v : leaf.payload;
-	return range;
+	write_record(save,
+		     r->gpa.v | field_set(r->attr.memory, MEMORY) | field_set(r->level, LEVEL) |
+			     record,
+		     r->size | attr, r->value);
+	save->ranges++;
+	save->run.size = 0;
 }
 
 static bool continues(const struct s2_image_range *a, const struct s2_image_range *b)
@@ -151,7 +119,7 @@ static bool continues(const struct s2_image_range *a, const struct s2_image_rang
 /* False: it is not to be told yet. */
 static bool save_entry(struct s2_save *save)
 {
-	struct s2_image_range range = look(save);
+	struct s2_image_range range = s2_image_look(save->s2, save->at);
 
 	if (range.kind == S2_TRANSIT) {
 		return false;
@@ -206,37 +174,42 @@ static enum s2_restore_why judge_header(const struct s2_restore *r, const u64 *w
 									     : S2_RESTORE_FINE;
 }
 
-static enum s2_restore_why judge_place(const struct s2_restore *r,
-				       const struct s2_image_range *range)
+static bool attr_is_sayable(const struct s2_format *f, const struct s2_image_range *range)
 {
-	const struct s2 *s2 = r->s2;
+	struct s2_attr attr = range->attr;
+	bool is_large = range->level > 0;
 
-	if (range->level > s2->root_level ||
-	    (range->kind == S2_LEAF && !s2_level_may_be_leaf(s2->format, range->level))) {
-		return S2_RESTORE_LEVEL;
-	}
-	if (range->size == 0 ||
-	    !is_aligned(range->gpa.v | range->size, s2_span(s2->format, range->level))) {
-		return S2_RESTORE_ALIGNMENT;
-	}
-	if (!s2_range_is_valid(s2, range->gpa, range->size)) {
-		return S2_RESTORE_OUTSIDE;
-	}
-	return range->gpa.v < r->next ? S2_RESTORE_ORDER : S2_RESTORE_FINE;
+	return f->perms >> attr.perm & 1 && f->memories >> attr.memory & 1 &&
+	       f->decode(f->encode(attr, is_large), is_large).notify == attr.notify &&
+	       (f->cow || !range->shared);
 }
 
-static enum s2_restore_why judge_leaf(const struct s2_restore *r,
-				      const struct s2_image_range *range)
+/* Can the space hold the range, as far as its shape and its format tell? */
+static enum s2_restore_why judge_range(const struct s2_restore *r,
+				       const struct s2_image_range *range)
 {
 	const struct s2_format *f = r->s2->format;
-	u64 bits = s2_leaf_bits(r->s2, range->attr, range->level);
+	u64 whole = BIT(r->s2->ipa_bits), inside;
+	bool is_leaf = range->kind == S2_LEAF;
 
-	if (bits == S2_CANNOT || f->decode(bits, range->level > 0).notify != range->attr.notify ||
-	    (range->shared && f->cow == 0)) {
+	if (range->level > r->s2->root_level ||
+	    (is_leaf && !(f->leaf_levels >> range->level & 1))) {
+		return S2_RESTORE_LEVEL;
+	}
+	inside = BIT(f->shift[range->level]) - 1;
+	if (range->size == 0 || (range->gpa.v | range->size) & inside) {
+		return S2_RESTORE_ALIGNMENT;
+	}
+	if (range->gpa.v >= whole || range->size > whole - range->gpa.v) {
+		return S2_RESTORE_OUTSIDE;
+	}
+	if (range->gpa.v < r->next) {
+		return S2_RESTORE_ORDER;
+	}
+	if (is_leaf && !attr_is_sayable(f, range)) {
 		return S2_RESTORE_ATTR;
 	}
-	if (!is_aligned(range->value, s2_span(f, range->level)) ||
-	    range->value + range->size < range->value) {
+	if (is_leaf && (range->value & inside || range->value + range->size < range->value)) {
 		return S2_RESTORE_ALIGNMENT;
 	}
 	return S2_RESTORE_FINE;
@@ -245,10 +218,8 @@ static enum s2_restore_why judge_leaf(const struct s2_restore *r,
 /* The record is a range's, and its checksum right. */
 static enum s2_restore_why take_range(struct s2_restore *r, const u64 *words)
 {
-	static const u8 kinds[] = {
-		[RECORD_LEAF] = S2_LEAF, [RECORD_STORED] = S2_STORED, [RECORD_MMIO] = S2_MMIO};
 	struct s2_image_range range = {
-		.kind = (enum s2_kind)kinds[field_get(words[0], RECORD)],
+		.kind = (enum s2_kind)kind_of[field_get(words[0], RECORD)],
 		.level = (u8)field_get(words[0], LEVEL),
 		.gpa = gpa(words[0] & PLACE),
 		.size = words[1] & PLACE,
@@ -260,16 +231,11 @@ static enum s2_restore_why take_range(struct s2_restore *r, const u64 *words)
 		.shared = words[1] & SHARED,
 		.value = words[2],
 	};
-	enum s2_restore_why why = judge_place(r, &range);
+	u64 not_used = range.kind == S2_LEAF
+			       ? words[1] & NOTHING
+			       : (words[1] & ATTR) | (words[0] & MEMORY) | (words[2] & ~PAYLOAD);
+	enum s2_restore_why why = not_used ? S2_RESTORE_RECORD : judge_range(r, &range);
 
-	if (range.kind == S2_LEAF
-		    ? words[1] & NOTHING
-		    : (words[1] & ATTR) | (words[0] & MEMORY) | (words[2] & ~PAYLOAD)) {
-		return S2_RESTORE_RECORD;
-	}
-	if (why == S2_RESTORE_FINE && range.kind == S2_LEAF) {
-		why = judge_leaf(r, &range);
-	}
 	if (why == S2_RESTORE_FINE) {
 		r->run = range;
 		r->next = range.gpa.v + range.size;
@@ -320,74 +286,41 @@ static enum s2_restore_why take_record(struct s2_restore *r)
 
 /* ---- Restore: one entry -------------------------------------------------------------------- */
 
-/* The leaf with the flags that it had. Who shares its frame must not write to it: nor may hardware
- * give write back by itself, as where it logs. */
-static u64 with_marks(struct s2 *s2, const struct s2_image_range *range, bool shared, u64 entry)
-{
-	const struct s2_format *f = s2->format;
-
-	entry = (entry & ~f->accessed) | (range->accessed ? f->accessed : 0);
-	entry |= range->dirty ? f->dirty : 0;
-	if (shared && (entry & f->write)) {
-		entry = (entry & ~(f->write | f->log)) | f->cow;
-		store_relaxed(&s2->marks, s2->marks | f->cow);
-	}
-	return entry;
-}
-
 static enum s2_restore_why why_of(enum status status)
 {
-	switch (status) {
-	case OK:
-		return S2_RESTORE_FINE;
-	case NOMEM:
-		return S2_RESTORE_MEMORY;
-	case DENIED:
-		return S2_RESTORE_DENIED;
-	case INVALID:
-		return S2_RESTORE_FRAME;
-	default:
-		return S2_RESTORE_TAKEN;
-	}
-}
+	static const u8 whys[] = {
+		[OK] = S2_RESTORE_FINE,	      [NOMEM] = S2_RESTORE_MEMORY,
+		[AGAIN] = S2_RESTORE_TAKEN,   [EXISTS] = S2_RESTORE_TAKEN,
+		[DENIED] = S2_RESTORE_DENIED, [INVALID] = S2_RESTORE_FRAME,
+	};
 
-static enum s2_restore_why put_leaf(struct s2_restore *r, const struct s2_image_range *one)
-{
-	u64 entry;
-	enum status status =
-		s2_leaf_for(r->s2, r->run.gpa, r->run.level, hpa(one->value), r->run.attr, &entry);
-
-	if (status == OK) {
-		entry = with_marks(r->s2, &r->run, one->shared, entry);
-		status = s2_entry_put(r->s2, r->run.gpa, r->run.level, entry, 0);
-	}
-	if (status != OK) {
-		r->give(r->context, hpa(one->value), r->run.level);
-	}
-	return why_of(status);
+	return (enum s2_restore_why)whys[status];
 }
 
 /* The first entry of r->run. */
 static enum s2_restore_why put_entry(struct s2_restore *r)
 {
-	struct s2_image_range one = r->run;
-	enum s2_restore_why why;
-	bool is_leaf = one.kind == S2_LEAF;
+	u64 span = BIT(r->s2->format->shift[r->run.level]);
+	struct s2_image_range one = r->run, asked = r->run;
+	enum status status;
 
-	one.size = s2_span(r->s2->format, one.level);
-	if (!r->take(r->context, &one)) {
+	asked.size = span;
+	if (!r->take(r->context, &asked)) {
 		return S2_RESTORE_FRAME;
 	}
-	why = is_leaf ? put_leaf(r, &one)
-		      : why_of(s2_set_typed(r->s2, r->run.gpa, r->run.level, r->run.kind, one.value,
-					    NULL));
-	r->run.gpa.v += s2_span(r->s2->format, r->run.level);
-	r->run.size -= s2_span(r->s2->format, r->run.level);
-	r->run.value += is_leaf ? s2_span(r->s2->format, r->run.level) : 0;
-	if (why == S2_RESTORE_FINE && load_relaxed(&r->s2->stats.tables) > r->tables_max) {
+	one.value = asked.value;
+	one.shared = asked.shared;
+	status = s2_image_put(r->s2, &one);
+	if (status != OK && one.kind == S2_LEAF) {
+		r->give(r->context, hpa(one.value), one.level);
+	}
+	r->run.gpa.v += span;
+	r->run.size -= span;
+	r->run.value += one.kind == S2_LEAF ? span : 0;
+	if (status == OK && load_relaxed(&r->s2->stats.tables) > r->tables_max) {
 		return S2_RESTORE_TABLES;
 	}
-	return why;
+	return why_of(status);
 }
 
 /* ---- Restore: the stream ------------------------------------------------------------------- */
@@ -418,15 +351,18 @@ enum status s2_restore_begin(struct s2_restore *r)
 	return s2_find_gap(r->s2, gpa(0), gpa(whole), whole, whole, &gap) == OK ? OK : INVALID;
 }
 
-/* Puts what it can of the bytes into r->partial; returns how many. */
-static u64 gather(struct s2_restore *r, const u8 *bytes, u64 size)
+/* What it can of the bytes goes into r->partial; *taken counts them. Then the record may be whole.
+ */
+static enum s2_restore_why gather(struct s2_restore *r, const u8 *bytes, u64 size, u64 *taken)
 {
-	u64 count = min_u64(size, S2_IMAGE_RECORD - r->partial_size);
-
-	for (u64 i = 0; i < count; i++) {
-		r->partial[r->partial_size++] = bytes[i];
+	while (*taken < size && r->partial_size < S2_IMAGE_RECORD) {
+		r->partial[r->partial_size++] = bytes[(*taken)++];
 	}
-	return count;
+	if (r->partial_size < S2_IMAGE_RECORD) {
+		return S2_RESTORE_FINE;
+	}
+	r->partial_size = 0;
+	return take_record(r);
 }
 
 enum status s2_restore_feed(struct s2_restore *r, const void *bytes, u64 size, u64 budget,
@@ -435,30 +371,21 @@ enum status s2_restore_feed(struct s2_restore *r, const void *bytes, u64 size, u
 	enum s2_restore_why why = r->why;
 
 	*taken = 0;
-	while (r->why == S2_RESTORE_FINE) {
-		for (; r->run.size > 0 && why == S2_RESTORE_FINE; why = put_entry(r)) {
+	while (why == S2_RESTORE_FINE) {
+		if (r->run.size > 0) {
 			if (budget-- == 0) {
 				return MORE;
 			}
-		}
-		if (why == S2_RESTORE_FINE && *taken == size) {
+			why = put_entry(r);
+		} else if (*taken == size) {
 			return OK;
-		}
-		if (why == S2_RESTORE_FINE && r->ended) {
+		} else if (r->ended) {
 			why = S2_RESTORE_BEHIND_END;
-		}
-		if (why == S2_RESTORE_FINE) {
-			*taken += gather(r, (const u8 *)bytes + *taken, size - *taken);
-			if (r->partial_size == S2_IMAGE_RECORD) {
-				r->partial_size = 0;
-				why = take_record(r);
-			}
-		}
-		if (why != S2_RESTORE_FINE) {
-			return refuse(r, why);
+		} else {
+			why = gather(r, bytes, size, taken);
 		}
 	}
-	return INVALID;
+	return r->why == S2_RESTORE_FINE ? refuse(r, why) : INVALID;
 }
 
 enum status s2_restore_end(struct s2_restore *r)
