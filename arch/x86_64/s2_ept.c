@@ -1,24 +1,20 @@
 #include "s2_ept.h"
 
+#include "s2_x86.h"
+
 #define READ BIT(0)
 #define WRITE BIT(1)
 #define EXEC BIT(2) /* the supervisor's alone, with mode-based execute control */
 #define RWX (READ | WRITE | EXEC)
 #define MEMORY BITS(5, 3)
 #define IGNORE_PAT BIT(6)
-#define LARGE BIT(7)
 #define ACCESSED BIT(8)
 #define DIRTY BIT(9)
 #define EXEC_USER BIT(10)
 #define IGNORED BIT(11)
-#define ADDRESS BITS(51, 12)
 #define SOFTWARE BITS(56, 52)
 #define OTHER BITS(62, 57)
 #define QUIET BIT(63)
-
-/* Of what hardware ignores in every entry, whatever features are on. */
-#define COW BIT(52)
-#define LOG BIT(53)
 
 static_assert(RWX + MEMORY + IGNORE_PAT + LARGE + ACCESSED + DIRTY + EXEC_USER + IGNORED + ADDRESS +
 			      SOFTWARE + OTHER + QUIET ==
@@ -38,45 +34,34 @@ static const u8 memory_codes[S2_MEMORY_TYPES] = {
 	[S2_WRITE_THROUGH] = 4,	 [S2_FORCED] = 8 | MEMORY_WB,
 };
 
-static u64 encode_common(struct s2_attr attr)
+static u64 encode(struct s2_attr attr, unused bool large)
 {
 	return (attr.perm & RWX) | field_set(memory_codes[attr.memory], MEMORY_CODE) | ACCESSED |
 	       (attr.notify ? 0 : QUIET);
 }
 
-static struct s2_attr decode_common(u64 entry)
+static u64 encode_mbec(struct s2_attr attr, bool large)
+{
+	return encode(attr, large) | (attr.perm & S2_EXEC_USER ? EXEC_USER : 0);
+}
+
+static struct s2_attr decode_by(u64 entry, u64 exec_user)
 {
 	return (struct s2_attr){
-		.perm = entry & RWX,
+		.perm = (entry & RWX) | (entry & exec_user ? S2_EXEC_USER : 0),
 		.memory = s2_memory_of_code(memory_codes, field_get(entry, MEMORY_CODE)),
 		.notify = !(entry & QUIET),
 	};
 }
 
-static u64 encode(struct s2_attr attr, unused bool large)
-{
-	return encode_common(attr);
-}
-
 static struct s2_attr decode(u64 entry, unused bool large)
 {
-	struct s2_attr attr = decode_common(entry);
-
-	attr.perm |= entry & EXEC ? S2_EXEC_USER : 0;
-	return attr;
-}
-
-static u64 encode_mbec(struct s2_attr attr, unused bool large)
-{
-	return encode_common(attr) | (attr.perm & S2_EXEC_USER ? EXEC_USER : 0);
+	return decode_by(entry, EXEC);
 }
 
 static struct s2_attr decode_mbec(u64 entry, unused bool large)
 {
-	struct s2_attr attr = decode_common(entry);
-
-	attr.perm |= entry & EXEC_USER ? S2_EXEC_USER : 0;
-	return attr;
+	return decode_by(entry, EXEC_USER);
 }
 
 /* What is writable is readable too, else it is a misconfiguration (29.3.3.1); what has no
@@ -86,42 +71,24 @@ static struct s2_attr decode_mbec(u64 entry, unused bool large)
 	(PERMS | BIT(S2_EXEC_KERNEL) | BIT(S2_EXEC_USER) | BIT(S2_READ | S2_EXEC_KERNEL) |         \
 	 BIT(S2_READ | S2_EXEC_USER) | BIT(S2_RW | S2_EXEC_KERNEL) | BIT(S2_RW | S2_EXEC_USER))
 
-/*
- * Entries that are not present, and L1 terminal fault: the CPU may load ahead from the address in
- * them. Their payload is stored inverted, so that they name the upper half of what the L1 cache can
- * be asked for, which has n = 44 address bits at least: where no memory is, as long as payloads are
- * below 2^(n - 16). The empty entry names page 0, which holds nothing but what firmware left there.
- * All are quiet: a guest gets no #VE for what we have yet to map.
- */
+/* Entries that are not present are quiet: a guest gets no #VE for what we have yet to map. */
 #define FORMAT(symbol, text, depth, mbec)                                                          \
 	const struct s2_format symbol = {                                                          \
 		.name = text,                                                                      \
-		S2_GEOMETRY(12, 9),                                                                \
-		.plain = true,                                                                     \
-		.levels = depth,                                                                   \
-		.top_level = depth - 1,                                                            \
-		.root_level_min = 1,                                                               \
-		.root_tables_max = 16,                                                             \
-		.leaf_levels = BIT(0) | BIT(1) | BIT(2),                                           \
+		S2_X86_FACTS(depth),                                                               \
 		.perms = mbec ? PERMS_MBEC : PERMS,                                                \
 		.memories = BIT(S2_MEMORY_TYPES) - 1,                                              \
 		.present = mbec ? RWX | EXEC_USER : RWX,                                           \
 		.table = mbec ? RWX | EXEC_USER : RWX,                                             \
 		.page = 0,                                                                         \
 		.large = LARGE,                                                                    \
-		.large_mask = LARGE,                                                               \
-		.large_value = LARGE,                                                              \
-		.address = ADDRESS,                                                                \
 		.perm_mask = mbec ? RWX | EXEC_USER : RWX,                                         \
 		.write = WRITE,                                                                    \
 		.accessed = ACCESSED,                                                              \
 		.dirty = DIRTY,                                                                    \
-		.log = LOG,                                                                        \
-		.cow = COW,                                                                        \
 		.accessed_table = ACCESSED,                                                        \
 		.empty = QUIET,                                                                    \
 		.absent = QUIET,                                                                   \
-		.absent_invert = BITS(62, 15),                                                     \
 		.encode = mbec ? encode_mbec : encode,                                             \
 		.decode = mbec ? decode_mbec : decode,                                             \
 	}

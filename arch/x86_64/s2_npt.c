@@ -1,21 +1,18 @@
 #include "s2_npt.h"
 
+#include "s2_x86.h"
+
 #define PRESENT BIT(0)
 #define WRITE BIT(1)
 #define USER BIT(2)
 #define MEMORY BITS(4, 3) /* PCD, PWT */
 #define ACCESSED BIT(5)
 #define DIRTY BIT(6)
-#define LARGE BIT(7)
 #define GLOBAL BIT(8)
 #define SOFTWARE_LOW BITS(11, 9)
-#define ADDRESS BITS(51, 12)
 #define SOFTWARE BITS(58, 52)
 #define KEY BITS(62, 59)
 #define NO_EXECUTE BIT(63)
-
-#define COW BIT(52)
-#define LOG BIT(53)
 
 static_assert(PRESENT + WRITE + USER + MEMORY + ACCESSED + DIRTY + LARGE + GLOBAL + SOFTWARE_LOW +
 			      ADDRESS + SOFTWARE + KEY + NO_EXECUTE ==
@@ -51,18 +48,11 @@ static struct s2_attr decode(u64 entry, unused bool large)
 	};
 }
 
-/* What is present is readable. Absent entries hold their payload inverted as EPT's do, although
- * AMD's CPUs have no L1TF: it costs nothing, and x86 has one rule. */
+/* What is present is readable. */
 #define FORMAT(symbol, text, depth)                                                                \
 	const struct s2_format symbol = {                                                          \
 		.name = text,                                                                      \
-		S2_GEOMETRY(12, 9),                                                                \
-		.plain = true,                                                                     \
-		.levels = depth,                                                                   \
-		.top_level = depth - 1,                                                            \
-		.root_level_min = 1,                                                               \
-		.root_tables_max = 16,                                                             \
-		.leaf_levels = BIT(0) | BIT(1) | BIT(2),                                           \
+		S2_X86_FACTS(depth),                                                               \
 		.perms = BIT(S2_READ) | BIT(S2_RW) | BIT(S2_RX) | BIT(S2_RWX),                     \
 		.memories = BIT(S2_NORMAL) | BIT(S2_UNCACHED) | BIT(S2_DEVICE) |                   \
 			    BIT(S2_WRITE_THROUGH),                                                 \
@@ -70,17 +60,11 @@ static struct s2_attr decode(u64 entry, unused bool large)
 		.table = PRESENT | WRITE | USER,                                                   \
 		.page = PRESENT | USER,                                                            \
 		.large = PRESENT | USER | LARGE,                                                   \
-		.large_mask = LARGE,                                                               \
-		.large_value = LARGE,                                                              \
-		.address = ADDRESS,                                                                \
 		.perm_mask = WRITE | NO_EXECUTE,                                                   \
 		.write = WRITE,                                                                    \
 		.accessed = ACCESSED,                                                              \
 		.dirty = DIRTY,                                                                    \
-		.log = LOG,                                                                        \
-		.cow = COW,                                                                        \
 		.accessed_table = ACCESSED,                                                        \
-		.absent_invert = BITS(62, 15),                                                     \
 		.encode = encode,                                                                  \
 		.decode = decode,                                                                  \
 	}
