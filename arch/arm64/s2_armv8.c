@@ -37,60 +37,43 @@ static_assert(S2_READ == 1 && S2_WRITE == 2 && S2_EXEC_KERNEL == 4 && S2_EXEC_US
 static const u8 xn_of[4] = {2, 3, 1, 0};
 static const u8 exec_of_xn[4] = {3, 2, 0, 1};
 
-/* MemAttr (D8.6.5): outer and inner alike; or Device-nGnRE. The less cacheable of stage 1 and this
- * is what the access gets. */
-static const u8 memory_codes[S2_MEMORY_TYPES] = {
-	[S2_NORMAL] = 0xf,
-	[S2_UNCACHED] = 0x5,
-	[S2_DEVICE] = 0x1,
-	[S2_WRITE_THROUGH] = 0xa,
-};
-
 /*
- * With FEAT_S2FWB (D8.6.6), where HCR_EL2.FWB is set. 7 takes stage 1's type as it is: write-back,
- * unless the guest says less, and before it turns its MMU on it does. 6 is write-back even where
- * stage 1 says device, so what the hypervisor and a guest's early boot see is always the same; RAM
- * should be S2_FORCED. There is no write-through.
+ * MemAttr (D8.6.5): outer and inner alike; or Device-nGnRE. The less cacheable of stage 1 and this
+ * is what the access gets.
+ *
+ * With FEAT_S2FWB (D8.6.6), where HCR_EL2.FWB is set, its bit 3 is 0. 7 takes stage 1's type as it
+ * is: write-back, unless the guest says less, and before it turns its MMU on it does. 6 is
+ * write-back even where stage 1 says device, so what the hypervisor and a guest's early boot see is
+ * always the same; RAM should be S2_FORCED. There is no write-through.
  */
-static const u8 memory_codes_fwb[S2_MEMORY_TYPES] = {
-	[S2_NORMAL] = 7,
-	[S2_UNCACHED] = 5,
-	[S2_DEVICE] = 1,
-	[S2_FORCED] = 6,
+#define MEMATTR_NOT_FWB BIT(5)
+
+static const u8 memory_codes[S2_MEMORY_TYPES] = {
+	[S2_NORMAL] = 0xf,	  [S2_UNCACHED] = 5, [S2_DEVICE] = 1,
+	[S2_WRITE_THROUGH] = 0xa, [S2_FORCED] = 6,
 };
-
-static u64 encode_by(const u8 *codes, struct s2_attr attr)
-{
-	return field_set(attr.perm, READ_WRITE) | field_set(xn_of[(attr.perm >> 2) & 3], XN) |
-	       field_set(codes[attr.memory], MEMATTR) | ACCESSED;
-}
-
-static struct s2_attr decode_by(const u8 *codes, u64 entry)
-{
-	return (struct s2_attr){
-		.perm = field_get(entry, READ_WRITE) | exec_of_xn[field_get(entry, XN)] << 2,
-		.memory = s2_memory_of_code(codes, field_get(entry, MEMATTR)),
-	};
-}
+static const u8 memory_of_code[16] = {
+	[1] = S2_DEVICE, [5] = S2_UNCACHED,	   [6] = S2_FORCED,
+	[7] = S2_NORMAL, [0xa] = S2_WRITE_THROUGH, [0xf] = S2_NORMAL,
+};
 
 static u64 encode(struct s2_attr attr, unused bool large)
 {
-	return encode_by(memory_codes, attr);
+	return field_set(attr.perm, READ_WRITE) | field_set(xn_of[(attr.perm >> 2) & 3], XN) |
+	       field_set(memory_codes[attr.memory], MEMATTR) | ACCESSED;
+}
+
+static u64 encode_fwb(struct s2_attr attr, bool large)
+{
+	return encode(attr, large) & ~MEMATTR_NOT_FWB;
 }
 
 static struct s2_attr decode(u64 entry, unused bool large)
 {
-	return decode_by(memory_codes, entry);
-}
-
-static u64 encode_fwb(struct s2_attr attr, unused bool large)
-{
-	return encode_by(memory_codes_fwb, attr);
-}
-
-static struct s2_attr decode_fwb(u64 entry, unused bool large)
-{
-	return decode_by(memory_codes_fwb, entry);
+	return (struct s2_attr){
+		.perm = field_get(entry, READ_WRITE) | exec_of_xn[field_get(entry, XN)] << 2,
+		.memory = memory_of_code[field_get(entry, MEMATTR)],
+	};
 }
 
 /* Execute rights for both or none, with any of read and write; and with FEAT_XNX whatever can be
@@ -103,15 +86,11 @@ static struct s2_attr decode_fwb(u64 entry, unused bool large)
 #define MEMORIES (BIT(S2_NORMAL) | BIT(S2_UNCACHED) | BIT(S2_DEVICE))
 
 /* Attributes, by features of the CPU. */
-#define PLAIN                                                                                      \
-	.perms = PERMS, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode,            \
-	.decode = decode
-#define XNX                                                                                        \
-	.perms = PERMS_XNX, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode,        \
-	.decode = decode
+#define PLAIN .perms = PERMS, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode
+#define XNX .perms = PERMS_XNX, .memories = MEMORIES | BIT(S2_WRITE_THROUGH), .encode = encode
 #define FWB                                                                                        \
 	.perms = PERMS_XNX, .memories = MEMORIES | BIT(S2_FORCED), .ram = S2_FORCED,               \
-	.encode = encode_fwb, .decode = decode_fwb
+	.encode = encode_fwb
 
 /* Leaves have a shareability of their own, or the space's, which VTCR_EL2 says. Of memory that is
  * not cached it means nothing (D8.6.2). */
@@ -167,6 +146,7 @@ static struct s2_attr decode_fwb(u64 entry, unused bool large)
 		.cow = COW,                                                                        \
 		.accessed_table_mark = TABLE_MARK,                                                 \
 		.contiguous = CONTIGUOUS,                                                          \
+		.decode = decode,                                                                  \
 	}
 
 FORMAT(s2_armv8_4k, "ARMv8 4K", SHAPE_4K, PLAIN);
@@ -230,19 +210,14 @@ u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features)
 	const struct s2_format *f = s2->format;
 	/* No more than entries of the format can hold. */
 	u64 ps_max = f->address_high ? VTCR_PS_52 : VTCR_PS_48;
-	u64 vtcr = VTCR_RES1 | vtcr_start(s2);
+	u64 hardware = (features.hardware_access ? VTCR_HA : 0) |
+		       (features.hardware_access && features.hardware_dirty ? VTCR_HD : 0);
 
-	vtcr |= field_set(64 - s2->ipa_bits, VTCR_T0SZ);
-	vtcr |= field_set(VTCR_WRITE_BACK, VTCR_IRGN0);
-	vtcr |= field_set(VTCR_WRITE_BACK, VTCR_ORGN0);
-	vtcr |= field_set(SH_INNER, VTCR_SH0);
-	vtcr |= field_set(tg0_of_granule[granule(f)], VTCR_TG0);
-	vtcr |= field_set(min_u64(features.pa_range, ps_max), VTCR_PS);
-	vtcr |= features.vmid16 ? VTCR_VS : 0;
-	vtcr |= features.hardware_access ? VTCR_HA : 0;
-	vtcr |= features.hardware_access && features.hardware_dirty ? VTCR_HD : 0;
-	vtcr |= is_lpa2(f) ? VTCR_DS : 0;
-	return vtcr;
+	return VTCR_RES1 | vtcr_start(s2) | field_set(64 - s2->ipa_bits, VTCR_T0SZ) |
+	       field_set(VTCR_WRITE_BACK, VTCR_IRGN0) | field_set(VTCR_WRITE_BACK, VTCR_ORGN0) |
+	       field_set(SH_INNER, VTCR_SH0) | field_set(tg0_of_granule[granule(f)], VTCR_TG0) |
+	       field_set(min_u64(features.pa_range, ps_max), VTCR_PS) |
+	       (features.vmid16 ? VTCR_VS : 0) | hardware | (is_lpa2(f) ? VTCR_DS : 0);
 }
 
 #define TLBI_BASE BITS(36, 0)
