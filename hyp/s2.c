@@ -40,28 +40,28 @@ static u64 *alloc_tables(struct s2 *s2, unsigned tables)
 	return table;
 }
 
-/* The tables above the root, which hardware walks and nobody changes again. Each leads to one
- * below, the lowest to all of the root's. */
-static u64 *build_crown(struct s2 *s2, unsigned root_tables)
+/* The root, and above it the tables which hardware walks and nobody changes again: each leads to
+ * one below, the lowest to all of the root's. False: no memory. */
+static bool build_top(struct s2 *s2, unsigned root_tables)
 {
 	const struct s2_format *f = s2->format;
-	u64 *below = s2->root;
-	unsigned tables = root_tables;
+	unsigned below = root_tables;
 
-	for (unsigned level = s2->root_level + 1; level <= f->top_level; level++) {
+	s2->root = s2->top = alloc_tables(s2, root_tables);
+	for (unsigned level = s2->root_level + 1; s2->top && level <= f->top_level; level++) {
 		u64 *table = alloc_tables(s2, 1);
 
 		if (!table) {
-			return NULL;
+			return false;
 		}
-		for (unsigned i = 0; i < tables; i++) {
-			table[i] = s2_table_entry(f, below + i * s2_table_entries(f));
+		for (unsigned i = 0; i < below; i++) {
+			table[i] = s2_table_entry(f, s2->top + i * s2_table_entries(f));
 		}
-		arch_s2_publish_table(table, tables * sizeof(*table));
-		s2->top = below = table;
-		tables = 1;
+		arch_s2_publish_table(table, below * sizeof(*table));
+		s2->top = table;
+		below = 1;
 	}
-	return below;
+	return s2->top != NULL;
 }
 
 static void free_crown(struct s2 *s2)
@@ -150,8 +150,7 @@ enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_
 	}
 	set_perm_bits(s2);
 	s2_set_memory_bits(s2);
-	s2->root = s2->top = alloc_tables(s2, tables);
-	if (!s2->root || !build_crown(s2, tables)) {
+	if (!build_top(s2, tables)) {
 		free_crown(s2);
 		return NOMEM;
 	}
