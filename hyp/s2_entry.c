@@ -79,7 +79,7 @@ static bool change_is_legal(const struct s2_cursor *c, u64 old, u64 new)
 bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
-	u64 old = c->entry, span = s2_span(f, c->level);
+	u64 old = c->entry;
 
 	check(change_is_legal(c, old, entry));
 	if (!cas_u64(c->slot, old, entry)) {
@@ -90,6 +90,8 @@ bool s2_entry_set(struct s2_cursor *c, u64 entry, struct s2_batch *batch)
 	count_change(c, old, entry);
 	written(c->s2, c->slot, 1);
 	if (batch && s2_entry_is_leaf(f, old, c->level)) {
+		u64 span = s2_span(f, c->level);
+
 		s2_batch_note_range(batch, gpa(s2_cursor_first(c)), span, c->level, 1);
 		if (!s2_entry_present(f, entry)) {
 			note_frames(batch, old, span);
@@ -248,40 +250,26 @@ static __attribute__((noinline)) bool protect_entry(const struct s2_cursor *c, u
 	return true;
 }
 
-/* Where there are no marks. Flags that hardware sets meanwhile are rare: protect_entry() looks
- * again. Returns how many entries were not changed. */
-static inline u64 protect_plain(const struct s2_cursor *c, u64 *slot, u64 *end, u64 bits)
-{
-	const u64 present = c->format->present, keep = ~c->format->perm_mask;
-	u64 same = 0;
-
-	unroll_loop(8) for (; slot < end; slot++)
-	{
-		u64 old = load_relaxed(slot), new = (old & keep) | bits;
-
-		if (unlikely(new == old || !(old & present)) ||
-		    unlikely(!cas_u64(slot, old, new))) {
-			same += !protect_entry(c, slot, bits);
-		}
-	}
-	return same;
-}
-
+/* Where nothing is withheld one look does; flags that hardware sets meanwhile are rare. All else is
+ * protect_entry()'s: so each entry of a space with marks. */
 void s2_run_protect(struct s2_cursor *c, u64 count, u8 perm, struct s2_batch *batch)
 {
-	const u64 bits = c->s2->perm_bits[perm];
+	const struct s2_format *f = c->format;
+	const u64 bits = c->s2->perm_bits[perm], keep = ~f->perm_mask;
+	const u64 simple = c->s2->marks ? 0 : f->present;
 	u64 *slot = c->slot, *end = slot + count, same = 0;
 
-	if (likely(c->s2->marks == 0)) {
-		same = protect_plain(c, slot, end, bits);
-	} else {
-		for (; slot < end; slot++) {
+	unroll_loop(8)
+	for (; slot < end; slot++) {
+		u64 old = load_relaxed(slot), new = (old & keep) | bits;
+
+		if (unlikely(new == old || !(old & simple)) || unlikely(!cas_u64(slot, old, new))) {
 			same += !protect_entry(c, slot, bits);
 		}
 	}
 	if (same < count) {
 		written(c->s2, c->slot, count);
-		s2_batch_note_range(batch, c->gpa, count << c->format->shift[c->level], c->level,
+		s2_batch_note_range(batch, c->gpa, count << f->shift[c->level], c->level,
 				    count - same);
 	}
 }
@@ -360,11 +348,10 @@ static void poison_leaves(struct s2 *s2, u64 *table, struct s2_batch *batch)
 	const u64 present = f->present, address = f->address, ram = frame_table.ram_start;
 	/* Where addresses have high bits of their own every page may be RAM. */
 	const u64 ram_bytes = f->address_high ? ~0ull : frame_table.ram_bytes;
-	u64 absent = 0, leaves;
+	u64 *slot = table, *end = table + s2_table_entries(f), absent = 0, leaves;
 
-	unroll_loop(8) for (u64 *slot = table, *end = table + s2_table_entries(f); slot < end;
-			    slot++)
-	{
+	unroll_loop(8)
+	for (; slot < end; slot++) {
 		u64 old = atomic_swap(slot, poison);
 
 		if (!(old & present)) {

@@ -137,16 +137,6 @@ static void count_whole(const struct s2_batch *batch, struct s2 *s2)
 	atomic_add(&s2->stats.flush_saved, batch->entries - 1);
 }
 
-static void flush_by_broadcast(const struct s2_batch *batch, struct s2 *s2)
-{
-	if (is_cheaper_whole(batch)) {
-		arch_s2_flush_space(s2);
-		count_whole(batch, s2);
-	} else {
-		flush_ranges(batch, s2);
-	}
-}
-
 /* Returns what CPUs have to enter with before nothing old is left. */
 static u64 ask_to_leave(const struct s2_batch *batch, struct s2 *s2)
 {
@@ -183,13 +173,20 @@ void s2_epoch_flush(struct s2_batch *batch)
 {
 	struct s2 *spaces[S2_SPACES_MAX];
 	u32 count = s2_all_spaces(batch->s2, spaces);
+	bool whole;
 
 	if (!arch_s2_broadcasts()) {
 		flush_by_generation(batch, spaces, count);
 		return;
 	}
+	whole = is_cheaper_whole(batch);
 	for (u32 i = 0; i < count; i++) {
-		flush_by_broadcast(batch, spaces[i]);
+		if (whole) {
+			arch_s2_flush_space(spaces[i]);
+			count_whole(batch, spaces[i]);
+		} else {
+			flush_ranges(batch, spaces[i]);
+		}
 	}
 }
 

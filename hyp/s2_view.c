@@ -93,7 +93,6 @@ static bool perm_is_sayable(const struct s2 *s2, u8 perm)
 enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
 {
 	u64 *words;
-	bool fits;
 
 	if (!s2_range_is_valid(view, at, size) || !view->rules || !perm_is_sayable(view, perm)) {
 		return INVALID;
@@ -103,17 +102,16 @@ enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct
 		return NOMEM;
 	}
 	lock_take(&view->lock);
-	fits = write_rules(view, words, at.v, at.v + size, perm);
-	if (fits) {
-		s2_batch_note_table(batch, view->rules);
-		s2_batch_note_range(batch, at, size, S2_LEVELS_MAX, 1);
-		store_release(&view->rules, words);
-	}
-	lock_drop(&view->lock);
-	if (!fits) {
+	if (!write_rules(view, words, at.v, at.v + size, perm)) {
+		lock_drop(&view->lock);
 		s2_table_free(view, words);
+		return FULL;
 	}
-	return fits ? OK : FULL;
+	s2_batch_note_table(batch, view->rules);
+	s2_batch_note_range(batch, at, size, S2_LEVELS_MAX, 1);
+	store_release(&view->rules, words);
+	lock_drop(&view->lock);
+	return OK;
 }
 
 /* ---- Life ---------------------------------------------------------------------------------- */
@@ -160,18 +158,6 @@ void s2_view_destroy(struct s2 *view)
 
 /* ---- Faults -------------------------------------------------------------------------------- */
 
-/* The base's leaf, for as long as the view's walk lasts. Not through what dirty logging holds: that
- * is for a fault of the base to look at. */
-static enum status find_leaf(struct s2_cursor *c, struct s2 *base, gpa_t at)
-{
-	s2_cursor_start(c, base, at);
-	s2_cursor_descend(c, 0);
-	if (s2_entry_is_leaf(c->format, c->entry, c->level)) {
-		return OK;
-	}
-	return s2_obstacle(c) == AGAIN ? AGAIN : NOENT;
-}
-
 /* Does hardware note in the base's leaf that it was written? What is written through a view it
  * would not. */
 static bool hardware_notes_writes(const struct s2_cursor *c)
@@ -182,13 +168,24 @@ static bool hardware_notes_writes(const struct s2_cursor *c)
 	       (c->entry & (f->log_is_hardware ? f->log : f->write));
 }
 
-/* Does what hardware does to a leaf that is written. */
-static enum status note_write(struct s2_cursor *c)
+/*
+ * The base's leaf, for as long as the view's walk lasts: marked, for a write, as hardware would
+ * mark it. Not through what dirty logging holds: that is for a fault of the base to look at.
+ */
+static enum status find_leaf(struct s2_cursor *c, struct s2 *base, gpa_t at, bool is_write)
 {
-	const struct s2_format *f = c->format;
+	const struct s2_format *f = base->format;
 	u64 mark = f->log_is_hardware ? f->write : f->dirty;
 
-	return s2_entry_set(c, c->entry | mark, NULL) ? OK : AGAIN;
+	s2_cursor_start(c, base, at);
+	s2_cursor_descend(c, 0);
+	if (!s2_entry_is_leaf(f, c->entry, c->level)) {
+		return s2_obstacle(c) == AGAIN ? AGAIN : NOENT;
+	}
+	if (is_write && hardware_notes_writes(c) && !s2_entry_set(c, c->entry | mark, NULL)) {
+		return AGAIN;
+	}
+	return OK;
 }
 
 /* Puts the leaf, or gives the one that is there its permissions. */
@@ -250,10 +247,7 @@ static enum status fault(struct s2 *view, gpa_t at, u8 access)
 	if (access & ~rule.perm) {
 		return DENIED;
 	}
-	status = find_leaf(&c, view->loans[0].from, at);
-	if (status == OK && (access & S2_WRITE) && hardware_notes_writes(&c)) {
-		status = note_write(&c);
-	}
+	status = find_leaf(&c, view->loans[0].from, at, access & S2_WRITE);
 	if (status != OK) {
 		return status;
 	}
