@@ -22,7 +22,7 @@ static unsigned choose_root_level(const struct s2_format *f, unsigned ipa_bits, 
 }
 
 /* Side by side, in one block of frames; all entries empty. */
-static u64 *alloc_tables(struct s2 *s2, unsigned tables)
+static u64 *alloc_root(struct s2 *s2, unsigned tables)
 {
 	u64 entries = tables * s2_table_entries(s2->format);
 	hpa_t block = frame_alloc(s2_level_order(s2->format, 0) + __builtin_ctz(tables),
@@ -47,17 +47,14 @@ static bool build_top(struct s2 *s2, unsigned root_tables)
 	const struct s2_format *f = s2->format;
 	unsigned below = root_tables;
 
-	s2->root = s2->top = alloc_tables(s2, root_tables);
+	s2->root = s2->top = alloc_root(s2, root_tables);
 	for (unsigned level = s2->root_level + 1; s2->top && level <= f->top_level; level++) {
-		u64 *table = alloc_tables(s2, 1);
+		u64 *table = s2_table_alloc(s2);
 
 		if (!table) {
 			return false;
 		}
-		for (unsigned i = 0; i < below; i++) {
-			table[i] = s2_table_entry(f, s2->top + i * s2_table_entries(f));
-		}
-		arch_s2_publish_table(table, below * sizeof(*table));
+		s2_table_fill(s2, table, 0, below, s2_table_entry(f, s2->top), s2_span(f, 0));
 		s2->top = table;
 		below = 1;
 	}
@@ -115,10 +112,8 @@ void s2_set_memory_bits(struct s2 *s2)
 /* Not wider than the levels, nor than what an entry can hold: hardware takes no more (D8.1.9). */
 static bool width_is_valid(const struct s2_format *f, unsigned ipa_bits)
 {
-	u64 held = f->address | f->address_high << f->address_high_shift;
-
 	return ipa_bits >= f->shift[1] && ipa_bits <= f->shift[f->levels] &&
-	       ipa_bits <= 64u - (unsigned)__builtin_clzll(held);
+	       s2_addresses_fit(f, hpa(0), BIT(ipa_bits));
 }
 
 enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_bits, u16 owner)

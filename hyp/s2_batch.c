@@ -42,15 +42,13 @@ static __attribute__((noinline)) void note_apart(struct s2_batch *batch, u64 sta
 	if (last && start == last->end) {
 		last->end = end;
 		last->level = S2_LEVELS_MAX;
-		return;
-	}
-	if (batch->range_count == S2_BATCH_RANGES) {
+	} else if (batch->range_count == S2_BATCH_RANGES) {
 		batch->everything = true;
 		batch->last = NULL;
-		return;
+	} else {
+		batch->last = &batch->ranges[batch->range_count++];
+		*batch->last = (struct s2_batch_range){.start = start, .end = end, .level = level};
 	}
-	batch->last = &batch->ranges[batch->range_count++];
-	*batch->last = (struct s2_batch_range){.start = start, .end = end, .level = level};
 }
 
 /* Mostly it goes on where the last range ended. */

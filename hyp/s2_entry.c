@@ -128,12 +128,11 @@ void s2_slot_set_flag(struct s2 *s2, u64 *slot, u64 flag)
 
 bool s2_slot_break(struct s2 *s2, u64 *slot, u64 entry, u64 broken)
 {
-	bool done = cas_u64(slot, entry, broken);
-
-	if (done) {
-		written(s2, slot, 1);
+	if (!cas_u64(slot, entry, broken)) {
+		return false;
 	}
-	return done;
+	written(s2, slot, 1);
+	return true;
 }
 
 void s2_slot_mend(struct s2 *s2, u64 *slot, u64 broken, u64 entry)
@@ -279,14 +278,12 @@ static u64 held(const struct s2 *s2, u64 entry, unsigned level)
 {
 	const struct s2_format *f = s2->format;
 
-	switch (s2_entry_kind(f, entry, level)) {
-	case S2_LEAF:
+	if (s2_entry_is_leaf(f, entry, level)) {
 		return s2_entry_cleaned(s2, entry);
-	case S2_TABLE:
-		return s2_leading_entry(f, S2_HELD, s2_entry_table(f, entry), level, false);
-	default:
-		return entry;
 	}
+	return s2_entry_present(f, entry)
+		       ? s2_leading_entry(f, S2_HELD, s2_entry_table(f, entry), level, false)
+		       : entry;
 }
 
 void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level)
@@ -407,19 +404,17 @@ static bool poison_empty(struct s2 *s2, u64 *table, u64 transit)
 	for (i = 0; i < entries; i++) {
 		u64 entry = load_relaxed(&table[i]);
 
-		if (!may_be_dropped(s2, entry, transit) || !cas_u64(&table[i], entry, poison)) {
-			break;
+		if (may_be_dropped(s2, entry, transit) && cas_u64(&table[i], entry, poison)) {
+			continue;
 		}
+		/* A fault was faster. What was dropped may be still open in this very batch, so it
+		 * comes back as that. */
+		while (i-- > 0) {
+			store_release(&table[i], transit);
+		}
+		return false;
 	}
-	if (i == entries) {
-		return true;
-	}
-	/* A fault was faster. What was dropped may be still open in this very batch, so it comes
-	 * back as that. */
-	while (i-- > 0) {
-		store_release(&table[i], transit);
-	}
-	return false;
+	return true;
 }
 
 /* The parts of a leaf that was split for this batch are all gone before they became real. Walkers

@@ -2,13 +2,6 @@
 #include "hyp/s2_image.h"
 #include "hyp/s2_cursor.h"
 
-/* What the guest may do, when nothing is withheld. */
-static struct s2_attr attr_of(const struct s2_format *f, u64 entry, struct s2_attr now)
-{
-	now.perm |= entry & (f->cow | f->log) ? S2_WRITE : 0;
-	return now;
-}
-
 struct s2_image_range s2_image_look(struct s2 *s2, u64 at)
 {
 	const struct s2_format *f = s2->format;
@@ -30,7 +23,9 @@ struct s2_image_range s2_image_look(struct s2 *s2, u64 at)
 		range.level--;
 	}
 	if (present) {
-		range.attr = attr_of(f, found.entry, leaf.attr);
+		range.attr = leaf.attr;
+		/* What the guest may do, when nothing is withheld. */
+		range.attr.perm |= found.entry & (f->cow | f->log) ? S2_WRITE : 0;
 		range.accessed = leaf.accessed;
 		range.dirty = leaf.dirty;
 		range.shared = leaf.shared;

@@ -223,7 +223,8 @@ static void link_entries(struct s2 *unified, const struct s2_loan *loan)
 	}
 }
 
-/* The range is the linking space's no more, so nothing else comes there. */
+/* The range is the linking space's no more, so nothing else comes there. It is again when this
+ * fails. */
 static enum status link_tables(struct s2 *unified, const struct s2_loan *loan)
 {
 	struct s2 *shared = loan->from;
@@ -242,6 +243,7 @@ static enum status link_tables(struct s2 *unified, const struct s2_loan *loan)
 	if (status != OK) {
 		drop_empty_tables(shared, loan);
 		drop_empty_tables(unified, loan);
+		withdraw(unified, loan);
 	}
 	return status;
 }
@@ -266,9 +268,6 @@ enum status s2_link(struct s2 *unified, struct s2 *shared, gpa_t at, u64 size)
 	status = make_known(unified, &loan);
 	if (status == OK) {
 		status = link_tables(unified, &loan);
-		if (status != OK) {
-			withdraw(unified, &loan);
-		}
 	}
 	if (status != OK) {
 		s2_depend_no_more(shared, unified);

@@ -128,11 +128,10 @@ static void end_view(struct s2 *view)
 
 enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 {
-	enum status status = INVALID;
+	enum status status = perm_is_sayable(base, perm)
+				     ? s2_init(view, base->format, base->ipa_bits, base->owner)
+				     : INVALID;
 
-	if (perm_is_sayable(base, perm)) {
-		status = s2_init(view, base->format, base->ipa_bits, base->owner);
-	}
 	if (status != OK) {
 		return status;
 	}

@@ -83,10 +83,6 @@ static struct s2_attr decode_mbec(u64 entry, unused bool large)
 		.page = 0,                                                                         \
 		.large = LARGE,                                                                    \
 		.perm_mask = mbec ? RWX | EXEC_USER : RWX,                                         \
-		.write = WRITE,                                                                    \
-		.accessed = ACCESSED,                                                              \
-		.dirty = DIRTY,                                                                    \
-		.accessed_table = ACCESSED,                                                        \
 		.empty = QUIET,                                                                    \
 		.absent = QUIET,                                                                   \
 		.encode = mbec ? encode_mbec : encode,                                             \

@@ -61,10 +61,6 @@ static struct s2_attr decode(u64 entry, unused bool large)
 		.page = PRESENT | USER,                                                            \
 		.large = PRESENT | USER | LARGE,                                                   \
 		.perm_mask = WRITE | NO_EXECUTE,                                                   \
-		.write = WRITE,                                                                    \
-		.accessed = ACCESSED,                                                              \
-		.dirty = DIRTY,                                                                    \
-		.accessed_table = ACCESSED,                                                        \
 		.encode = encode,                                                                  \
 		.decode = decode,                                                                  \
 	}
