@@ -236,8 +236,10 @@ bool s2_claim_settle(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry
 
 	s2_cursor_start(&c, s2, at);
 	s2_cursor_descend(&c, level);
-	while (c.level > level && s2_entry_kind(c.format, c.entry, c.level) == S2_HELD) {
-		s2_cursor_enter(&c, s2_entry_below(c.format, c.entry, c.level));
+	while (c.level > level && s2_entry_is_held(c.format, c.entry)) {
+		if (!s2_dirty_push(&c)) {
+			cpu_relax(); /* another CPU is at it */
+		}
 		s2_cursor_descend(&c, level);
 	}
 	settled = c.level == level && c.entry == s2_claim_entry(batch) &&

@@ -791,6 +791,44 @@ TEST_P(S2Fork, a_parent_that_writes_all_the_time_never_writes_into_a_child)
 	fake_cpu_become(0);
 }
 
+// Dirty logging has put the copy's table on hold, and another CPU is just looking into it.
+TEST_P(S2Fork, a_copy_waits_for_who_looks_into_its_held_table)
+{
+	struct Held {
+		u64 *slot, link, held;
+		std::thread pusher;
+	} held = {};
+	auto hold = [](void *context) {
+		auto *h = static_cast<Held *>(context);
+
+		fake_flush_hook.written = nullptr;
+		store_release(h->slot, h->held);
+		h->pusher = std::thread([h] {
+			std::this_thread::sleep_for(std::chrono::milliseconds(20));
+			store_release(h->slot, h->link);
+		});
+	};
+	struct s2_cursor c;
+
+	s2.traits |= S2_NONCOHERENT;
+	map_block(MIB(2), 0);
+	write(&s2, MIB(2), 1);
+	ASSERT_EQ(fork(MIB(2), PAGE_SIZE), OK);
+	s2_cursor_start(&c, &s2, gpa(MIB(2)));
+	s2_cursor_descend(&c, 1);
+	held.slot = c.slot;
+	held.link = c.entry;
+	held.held = s2_absent_entry(c.format, S2_HELD, 0);
+	fake_flush_hook.context = &held;
+	fake_flush_hook.written = hold;
+	hpa_t fresh = frame_alloc(0, FRAME_GUEST, kOwner);
+	EXPECT_EQ(s2_cow_fault(&s2, gpa(MIB(2)), fresh, 0), OK);
+	held.pusher.join();
+	fake_flush_hook = {};
+	EXPECT_EQ(read(&s2, MIB(2)), 1u);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).hpa.v, fresh.v);
+}
+
 // What unmap and protect have gone over is so afterwards, whatever a copy was about to put there.
 TEST_P(S2Fork, a_page_under_copy_slips_through_no_range_operation)
 {
