@@ -348,8 +348,8 @@ enum status s2_dirty_start(struct s2 *s2, struct s2_batch *batch)
 	return OK;
 }
 
-/* What gets its write back is flushed: a CPU may remember that there was none, and fault by that.
- */
+/* What gets its write back is flushed: a CPU may remember that there was none, and fault by that. A
+ * leaf that was claimed comes back with `log` perhaps. */
 static void run_restore(struct s2_cursor *c, u64 count, struct s2_job *job)
 {
 	const struct s2_format *f = c->format;
@@ -359,7 +359,7 @@ static void run_restore(struct s2_cursor *c, u64 count, struct s2_job *job)
 	for (u64 i = 0; i < count; i++) {
 		c->slot = slot + i;
 		c->gpa = gpa(at + (i << f->page_shift));
-		s2_cursor_reload(c);
+		c->entry = s2_load_settled(f, c->slot);
 		do {
 			write = c->entry & f->log ? f->write : 0;
 		} while (s2_entry_is_leaf(f, c->entry, c->level) && (c->entry & marks) &&

@@ -845,6 +845,36 @@ TEST_P(S2Dirty, stopping_what_nobody_looked_at_flushes_nothing)
 	EXPECT_EQ(faults, 0u);
 }
 
+// As a merge that comes to nothing does: a leaf is taken out for a moment, and put back as it was.
+TEST_P(S2Dirty, stopping_waits_for_a_leaf_that_is_claimed)
+{
+	std::atomic<bool> stopped{false};
+	struct s2_batch batch;
+	struct s2_cursor c;
+	u64 leaf;
+
+	map_pages(0, 1);
+	start();
+	read(0);
+	s2_cursor_start(&c, &s2, gpa(0));
+	s2_cursor_descend(&c, 0);
+	leaf = c.entry;
+	s2_batch_open(&batch, &s2);
+	ASSERT_TRUE(s2_entry_set(&c, s2_claim_entry(&batch), nullptr));
+	std::thread stopper([&] {
+		fake_cpu_become(1);
+		s2_dirty_stop(&s2);
+		stopped = true;
+	});
+	std::this_thread::sleep_for(std::chrono::milliseconds(20));
+	EXPECT_FALSE(stopped);
+	ASSERT_TRUE(s2_entry_set(&c, leaf, nullptr));
+	stopper.join();
+	s2_batch_close(&batch);
+	EXPECT_TRUE(s2_query(&s2, gpa(0)).attr.perm & S2_WRITE);
+	EXPECT_FALSE(s2_query(&s2, gpa(0)).dirty && !(s2.traits & S2_HARDWARE_DIRTY));
+}
+
 // A permission fault leaves the TLB's entry where it is, on machines that broadcast (DDI 0487).
 TEST_P(S2Dirty, the_cpu_that_faulted_forgets_what_it_faulted_on)
 {
