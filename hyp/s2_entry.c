@@ -177,11 +177,27 @@ static inline u64 cleared(const struct s2_format *f, u64 entry, u64 transit)
 	return s2_entry_is_typed(f, entry) ? f->empty : entry;
 }
 
+/* Not what a copy has divided meanwhile: the caller looks again. */
+static void clear_large(struct s2_cursor *c, struct s2_batch *batch)
+{
+	u64 new;
+
+	do {
+		c->entry = s2_load_settled(c->format, c->slot);
+		new = cleared(c->format, c->entry, batch->transit);
+	} while (!s2_entry_is_table(c->format, c->entry, c->level) && new != c->entry &&
+		 !s2_entry_set(c, new, batch));
+}
+
 void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
-	u64 span = s2_span(f, c->level), leaves = 0, used = 0;
+	u64 span = s2_span(f, 0), leaves = 0, used = 0;
 
+	if (c->level > 0) {
+		clear_large(c, batch);
+		return;
+	}
 	for (u64 *slot = c->slot, *end = slot + count; slot < end; slot++) {
 		u64 old, new;
 
@@ -200,8 +216,8 @@ void s2_run_clear(struct s2_cursor *c, u64 count, struct s2_batch *batch)
 		written(c->s2, c->slot, count);
 	}
 	if (leaves) {
-		s2_count_leaves(c->s2, c->level, -(s64)leaves);
-		s2_batch_note_range(batch, c->gpa, count * span, c->level, leaves);
+		s2_count_leaves(c->s2, 0, -(s64)leaves);
+		s2_batch_note_range(batch, c->gpa, count * span, 0, leaves);
 	}
 }
 
@@ -242,7 +258,7 @@ static __attribute__((noinline)) bool protect_entry(const struct s2_cursor *c, u
 		if (c->s2->marks) {
 			new = protect_marked(c, old, new);
 		}
-		if (!s2_entry_present(f, old) || new == old) {
+		if (!s2_entry_is_leaf(f, old, c->level) || new == old) {
 			return false;
 		}
 	} while (!cas_u64(slot, old, new));

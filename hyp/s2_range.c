@@ -203,6 +203,10 @@ static u64 take_run(struct s2_job *job, struct s2_cursor *c, u64 allowance)
 	if (c->level == 0 || s2_entry_in_use(c->format, c->entry)) {
 		job->run(c, count, job);
 	}
+	s2_cursor_reload(c);
+	if (job->status == OK && c->level > 0 && s2_entry_below(c->format, c->entry, c->level)) {
+		return take_run(job, c, allowance); /* a copy has divided the leaf meanwhile */
+	}
 	return job->status == OK ? count : 0;
 }
 
@@ -268,7 +272,10 @@ static bool split_around(struct s2_job *job, struct s2_cursor *c)
 	if (!table) {
 		return false;
 	}
-	s2_split_leaf(c, table, job->batch);
+	if (!s2_split_leaf(c, table, job->batch)) {
+		s2_table_free(job->s2, table);
+		return false;
+	}
 	s2_cursor_enter(c, table);
 	return true;
 }

@@ -1,6 +1,7 @@
 // Copy-on-write, over every format: clones, their first writes, and the last holder.
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <thread>
 
 #include "s2_share_machine.h"
@@ -789,6 +790,57 @@ TEST_P(S2Fork, a_parent_that_writes_all_the_time_never_writes_into_a_child)
 		thread.join();
 	}
 	fake_cpu_become(0);
+}
+
+// A copy divides a large leaf just after a range operation has looked at it.
+TEST_P(S2Fork, what_a_copy_has_divided_is_no_leaf_to_a_range_operation)
+{
+	struct s2_batch batch;
+	struct s2_cursor c;
+	u64 link;
+
+	map_block(MIB(2), 1);
+	ASSERT_EQ(fork(MIB(2), MIB(2)), OK);
+	s2_cursor_start(&c, &s2, gpa(MIB(2)));
+	s2_cursor_descend(&c, 0);
+	ASSERT_EQ(c.level, 1u);
+	EXPECT_TRUE(write(&s2, MIB(2), 1));
+	link = *c.slot;
+	ASSERT_TRUE(s2_entry_is_table(c.format, link, 1));
+	s2_batch_open(&batch, &s2);
+	s2_run_clear(&c, 1, &batch);
+	EXPECT_EQ(*c.slot, link);
+	s2_run_protect(&c, 1, S2_READ, &batch);
+	EXPECT_EQ(*c.slot, link);
+	EXPECT_EQ(batch.entries, 0u);
+	s2_batch_close(&batch);
+}
+
+TEST_P(S2Fork, a_range_operation_looks_again_at_what_a_copy_has_divided)
+{
+	static std::function<void()> divide;
+	static std::vector<unsigned> levels;
+	struct s2_batch batch;
+	struct s2_job job = {};
+
+	divide = [this] { EXPECT_TRUE(write(&s2, MIB(2), 1)); };
+	levels.clear();
+	map_block(MIB(2), 1);
+	ASSERT_EQ(fork(MIB(2), MIB(2)), OK);
+	s2_batch_open(&batch, &s2);
+	job.s2 = &s2;
+	job.end = MIB(8);
+	job.batch = &batch;
+	job.level_max = S2_LEVELS_MAX;
+	job.run = [](struct s2_cursor *c, u64, struct s2_job *) {
+		levels.push_back(c->level);
+		if (c->level == 1) {
+			divide();
+		}
+	};
+	EXPECT_EQ(s2_range_run(&job), OK);
+	s2_batch_close(&batch);
+	EXPECT_EQ(levels, (std::vector<unsigned>{1, 0}));
 }
 
 // Dirty logging has put the copy's table on hold, and another CPU is just looking into it.
