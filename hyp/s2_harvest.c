@@ -1,12 +1,12 @@
 /*
  * Which memory was used, by accessed flags.
  *
- * The walk takes no lock: it stands in a walk section (s2_walk_begin), which it leaves after a bounded
- * number of entries so that no close waits long, and begins again from the address it came to. Flags
- * are cleared by compare-and-swap like everything else.
+ * The walk takes no lock: it stands in a walk section (s2_walk_begin), which it leaves after a
+ * bounded number of entries so that no close waits long, and begins again from the address it came
+ * to. Flags are cleared by compare-and-swap like everything else.
  *
- * A flag in a table entry says whether anything below it was used. It is cleared before the table is
- * looked into: what is used from then on sets it again, so nothing is missed. It is cleared only
+ * A flag in a table entry says whether anything below it was used. It is cleared before the table
+ * is looked into: what is used from then on sets it again, so nothing is missed. It is cleared only
  * where all of the table lies in the range, as nobody looked at the rest.
  *
  * Where such flags come from: EPT and NPT have them in hardware. On Arm, if the first use of a page
@@ -25,8 +25,8 @@ struct job {
 	const struct s2_format *f;
 	struct s2_harvest *h;
 	u64 start, at, end;
-	u64 flag;    /* of table entries; 0: they tell nothing */
-	u64 left;    /* entries that may still be looked at in this section */
+	u64 flag;     /* of table entries; 0: they tell nothing */
+	u64 left;     /* entries that may still be looked at in this section */
 	bool cleared; /* some flag was: CPUs owe a flush */
 	bool free;    /* the table at `at` is to go */
 };
@@ -50,14 +50,14 @@ static void report(struct job *job, u64 at, unsigned level)
 /* The flag `flag` is set in the entry at `slot`, as it seemed. Says whether it was. */
 static bool take_flag(struct job *job, u64 *slot, u64 flag)
 {
-	if (!s2_entry_present(job->f, load_relaxed(slot))) {
-		return false;
-	}
+	bool taken;
+
 	if (!job->h->clear) {
-		return true;
+		return s2_entry_present(job->f, load_relaxed(slot));
 	}
-	job->cleared = true;
-	return s2_slot_clear_flag(job->s2, slot, flag);
+	taken = s2_slot_clear_flag(job->s2, slot, flag);
+	job->cleared |= taken;
+	return taken;
 }
 
 static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u64 at)
@@ -70,13 +70,15 @@ static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u6
 	return young;
 }
 
-/* A run of pages. Most were not used, so that is what the loop is made for. */
+/* A run of pages from job->at on. Most were not used, so that is what the loop is made for. */
 static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 {
 	const u64 accessed = job->f->accessed, page_shift = job->f->page_shift, at = job->at;
 	u64 *first = slot, *end = slot + count;
 	bool any = false;
 
+	job->left -= min_u64(job->left, count);
+	job->h->looked_count += count;
 	unroll_loop(8)
 	for (; slot < end; slot++) {
 		if (unlikely(load_relaxed(slot) & accessed)) {
@@ -94,9 +96,9 @@ static bool lies_in_range(const struct job *job, const struct s2_cursor *c)
 }
 
 /*
- * Does the flag of the cursor's table entry say what was used below it? Not where others come to that
- * table by entries of their own; nor in the middle of a table: perhaps the walk was here before, and
- * has cleared the flag then.
+ * Does the flag of the cursor's table entry say what was used below it? Not where others come to
+ * that table by entries of their own; nor in the middle of a table: perhaps the walk was here
+ * before, and has cleared the flag then.
  */
 static bool flag_tells(const struct job *job, const struct s2_cursor *c)
 {
@@ -104,7 +106,8 @@ static bool flag_tells(const struct job *job, const struct s2_cursor *c)
 	       c->level < job->s2->linked_level && job->at == s2_cursor_first(c);
 }
 
-/* Was anything used below the cursor's table entry? Begins to watch anew, where that is asked for. */
+/* Was anything used below the cursor's table entry? Begins to watch anew, where that is asked for.
+ */
 static bool table_is_young(struct job *job, struct s2_cursor *c)
 {
 	if (!flag_tells(job, c) || job->h->tables == S2_TABLES_RETAIN) {
@@ -122,43 +125,34 @@ static bool table_is_young(struct job *job, struct s2_cursor *c)
 /* All pages of the table that the cursor's entry leads to, which counts as one. */
 static bool any_page_is_young(struct job *job, const struct s2_cursor *c, u64 *table)
 {
-	u64 last = min_u64(job->end, s2_cursor_end(c)) - 1;
-	u64 first = s2_index(job->f, job->at, 0, S2_LEVELS_MAX);
-	u64 count = s2_index(job->f, last, 0, S2_LEVELS_MAX) + 1 - first;
+	u64 end = min_u64(job->end, s2_cursor_end(c));
 
-	job->left -= min_u64(job->left, count);
-	job->h->looked_count += count;
-	return look_at_pages(job, table + first, count);
+	return look_at_pages(job, table + s2_index(job->f, job->at, 0, S2_LEVELS_MAX),
+			     (end - job->at) >> job->f->page_shift);
 }
 
 /*
- * The cursor is at an entry that leads to `table`. True: the cursor is in that table now. False: all
- * of the entry is done with.
+ * The cursor is at an entry that leads to `table`. True: the cursor is in that table now. False:
+ * all of the entry is done with.
  */
 static bool enter_table(struct job *job, struct s2_cursor *c, u64 *table)
 {
-	/* Somewhere inside: its flag was cleared when we came by the first time, or says nothing. */
-	bool inside = c->level > job->h->finest && job->at != s2_cursor_first(c);
-	bool young = inside || table_is_young(job, c);
-
-	if (!young) {
+	if (!table_is_young(job, c)) {
 		job->h->skipped_count += s2_span(job->f, c->level - 1) >> job->f->page_shift;
-		job->free = job->h->tables == S2_TABLES_FREE && c->level == 1 &&
-			    lies_in_range(job, c);
+		job->free =
+			job->h->tables == S2_TABLES_FREE && c->level == 1 && lies_in_range(job, c);
 		return false;
 	}
 	if (c->level > job->h->finest) {
 		s2_cursor_enter(c, table);
-		/* Its flag is gone: it is looked into, if only for one entry, before a section ends. */
+		/* Its flag is gone: it is looked into, if only for one entry, before a section
+		 * ends. */
 		job->left = max_u64(job->left, 1);
 		return true;
 	}
 	/* Hardware's flag says all that is asked, where it counts for all. Ours is set by faults,
 	 * which the pages take again only when theirs are cleared too. */
-	if (!job->f->accessed_table || !flag_tells(job, c)) {
-		young = any_page_is_young(job, c, table);
-	}
-	if (young) {
+	if ((job->f->accessed_table && flag_tells(job, c)) || any_page_is_young(job, c, table)) {
 		report(job, s2_cursor_first(c), c->level);
 	}
 	return false;
@@ -186,8 +180,6 @@ static void look_at_run(struct job *job, struct s2_cursor *c)
 
 	look_at_pages(job, c->slot, count);
 	job->at += count << job->f->page_shift;
-	job->left -= count;
-	job->h->looked_count += count;
 }
 
 static void look_at_entry(struct job *job, struct s2_cursor *c)
@@ -201,12 +193,11 @@ static void look_at_entry(struct job *job, struct s2_cursor *c)
 		return;
 	}
 	job->left -= min_u64(job->left, 1);
-	if (!leads && (c->entry & job->f->accessed) &&
-	    take_flag(job, c->slot, job->f->accessed)) {
+	if (!leads && (c->entry & job->f->accessed) && take_flag(job, c->slot, job->f->accessed)) {
 		report(job, s2_cursor_first(c), c->level);
 	} else if (!leads && (table || (c->entry & job->f->accessed))) {
-		/* Broken, or was just now. Nobody looks below, so it counts as used: the tables above
-		 * must say so again. */
+		/* Broken, or was just now. Nobody looks below, so it counts as used: the tables
+		 * above must say so again. */
 		s2_mark_way(c);
 	}
 	if (!job->free) {
@@ -244,8 +235,7 @@ static void free_table(struct job *job)
 	lock_take(&job->s2->lock);
 	s2_cursor_start(&c, job->s2, gpa(job->at));
 	s2_cursor_descend(&c, 1);
-	if (s2_entry_is_table(job->f, c.entry, c.level) && c.level == 1 &&
-	    !(c.entry & job->flag)) {
+	if (s2_entry_is_table(job->f, c.entry, c.level) && c.level == 1 && !(c.entry & job->flag)) {
 		s2_table_retire(&c, job->h->batch);
 	}
 	lock_drop(&job->s2->lock);
