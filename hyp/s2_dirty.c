@@ -31,13 +31,14 @@ struct job {
 	const struct s2_format *f;
 	u64 start, at, end;
 	u64 *bitmap;
-	u64 written;		/* a leaf with any of these bits was written */
-	u64 left;		/* entries that may still be looked at in this section */
+	u64 written; /* a leaf with any of these bits was written */
+	u64 left;    /* entries that may still be looked at in this section */
+	/* What becomes of a leaf that the bitmap names (NULL: of any), with the space's lock; or
+	 * NULL: the bitmap is to be written, in a walk. */
+	u64 (*changed)(const struct s2 *s2, u64 entry);
+	bool clears;		/* a large leaf is divided, or changed when all of it is named */
 	unsigned finest;	/* clear's */
-	struct s2_batch *batch; /* clear's, else NULL */
-	/* What the cursor stands on, pages [first, end) of the range: one entry, or as many as
-	 * there are in its table of level 0. False: look at it again. */
-	bool (*visit)(struct job *job, struct s2_cursor *c, u64 first, u64 end);
+	struct s2_batch *batch; /* for what is to be invalidated, or NULL */
 };
 
 /* ---- Bits ---------------------------------------------------------------------------------- */
@@ -55,62 +56,17 @@ static void set_bits(u64 *bitmap, u64 first, u64 end)
 	}
 }
 
-/* Of the bits [first, end): are any set, are all? */
-static bool test_bits(const u64 *bitmap, u64 first, u64 end, bool *all)
+/* Is any of the bits [first, end) set, or not set? */
+static bool any_bit_is(const u64 *bitmap, bool set, u64 first, u64 end)
 {
-	bool any = false;
-
-	*all = true;
 	for (; first < end; first = (first | 63) + 1) {
-		u64 part = word_part(first, end), set = bitmap[first / 64] & part;
+		u64 word = set ? bitmap[first / 64] : ~bitmap[first / 64];
 
-		any |= set != 0;
-		*all &= set == part;
-	}
-	return any;
-}
-
-/* ---- The walk ------------------------------------------------------------------------------ */
-
-/* Not below what is HELD: it is clean. The table behind a fold may go while we hold no lock. */
-static void go_down(const struct job *job, struct s2_cursor *c, bool locked)
-{
-	s2_cursor_descend(c, 0);
-	while (c->level > 0 && s2_entry_kind(job->f, c->entry, c->level) == S2_BROKEN) {
-		u64 *below = s2_entry_below(job->f, c->entry, c->level);
-
-		if (!below || (!locked && s2_lead_is_fold(s2_absent_payload(job->f, c->entry)))) {
-			return;
-		}
-		s2_cursor_enter(c, below);
-		s2_cursor_descend(c, 0);
-	}
-}
-
-static void spend(struct job *job, u64 entries)
-{
-	job->left -= min_u64(job->left, entries);
-}
-
-static void walk_section(struct job *job, bool locked)
-{
-	const unsigned page_shift = job->f->page_shift;
-
-	job->left = SECTION_ENTRIES;
-	while (job->at < job->end && job->left > 0) {
-		struct s2_cursor c;
-		u64 first = (job->at - job->start) >> page_shift, end, until;
-
-		s2_cursor_start(&c, job->s2, gpa(job->at));
-		go_down(job, &c, locked);
-		until = min_u64(job->end,
-				c.level > 0 ? s2_cursor_end(&c) : s2_cursor_table_end(&c));
-		end = (until - job->start) >> page_shift;
-		spend(job, c.level > 0 ? 1 : end - first);
-		if (job->visit(job, &c, first, end)) {
-			job->at = until;
+		if (word & word_part(first, end)) {
+			return true;
 		}
 	}
+	return false;
 }
 
 /* ---- Get ----------------------------------------------------------------------------------- */
@@ -126,32 +82,29 @@ static void get_pages(struct job *job, const u64 *slot, u64 first, u64 end)
 	}
 }
 
-static bool get_here(struct job *job, struct s2_cursor *c, u64 first, u64 end)
+static void get_here(struct job *job, const struct s2_cursor *c, u64 first, u64 end)
 {
-	bool is_leaf = s2_entry_is_leaf(job->f, c->entry, c->level);
-
 	if (c->level == 0) {
 		get_pages(job, c->slot, first, end);
-	} else if (is_leaf ? (c->entry & job->written) != 0
+	} else if (s2_entry_is_leaf(job->f, c->entry, c->level)
+			   ? (c->entry & job->written) != 0
 			   : s2_entry_kind(job->f, c->entry, c->level) == S2_BROKEN) {
 		set_bits(job->bitmap, first, end); /* of a fold nobody knows yet */
 	}
-	return true;
 }
 
-/* ---- Clear and set ------------------------------------------------------------------------- */
+/* ---- Clear, set, restore ------------------------------------------------------------------- */
 
+/* What is claimed comes back perhaps. */
 static void change_leaf(const struct job *job, struct s2_cursor *c)
 {
-	for (;;) {
-		u64 new =
-			job->batch ? s2_entry_cleaned(job->s2, c->entry) : c->entry | job->f->dirty;
+	u64 new;
 
-		if (!s2_entry_is_leaf(job->f, c->entry, c->level) || new == c->entry ||
-		    s2_entry_set(c, new, job->batch)) {
-			return;
-		}
-	}
+	c->entry = s2_load_settled(job->f, c->slot);
+	do {
+		new = job->changed(job->s2, c->entry);
+	} while (s2_entry_is_leaf(job->f, c->entry, c->level) && new != c->entry &&
+		 !s2_entry_set(c, new, job->batch));
 }
 
 static void change_pages(const struct job *job, struct s2_cursor *c, u64 first, u64 end)
@@ -159,85 +112,127 @@ static void change_pages(const struct job *job, struct s2_cursor *c, u64 first, 
 	u64 *slot = c->slot;
 
 	for (u64 i = first; i < end; i++) {
-		if (job->bitmap[i / 64] >> i % 64 & 1) {
+		if (!job->bitmap || (job->bitmap[i / 64] >> i % 64 & 1)) {
 			c->slot = slot + (i - first);
 			c->gpa = gpa(job->start + (i << job->f->page_shift));
-			s2_cursor_reload(c);
 			change_leaf(job, c);
 		}
 	}
 }
 
-static bool set_here(struct job *job, struct s2_cursor *c, u64 first, u64 end)
+/* Tells smaller pages apart if memory allows. False: look again. */
+static bool clear_large(struct job *job, struct s2_cursor *c, u64 first, u64 end)
 {
-	bool all;
+	u64 pages = s2_span(job->f, c->level) >> job->f->page_shift, *table;
 
-	if (c->level == 0) {
-		change_pages(job, c, first, end);
+	if (!s2_entry_is_leaf(job->f, c->entry, c->level) || !(c->entry & job->written)) {
 		return true;
 	}
-	if (!test_bits(job->bitmap, first, end, &all)) {
-		return true;
-	}
-	if (s2_entry_kind(job->f, c->entry, c->level) == S2_HELD) {
-		if (!s2_dirty_push(c)) {
-			cpu_relax();
+	table = c->level > job->finest ? s2_table_alloc(job->s2) : NULL;
+	if (table) {
+		job->left -= min_u64(job->left, s2_table_entries(job->f));
+		if (!s2_split_leaf(c, table, job->batch)) {
+			s2_table_free(job->s2, table);
 		}
 		return false;
 	}
-	change_leaf(job, c);
+	if (end - first == pages && !any_bit_is(job->bitmap, false, first, end)) {
+		change_leaf(job, c);
+	}
 	return true;
 }
 
-/* True: the leaf under the cursor is a table now. Tells smaller pages apart if memory allows. */
-static bool refine(struct job *job, struct s2_cursor *c)
+/* False: look again. */
+static bool change_here(struct job *job, struct s2_cursor *c, u64 first, u64 end)
 {
-	u64 *table = c->level > job->finest ? s2_table_alloc(job->s2) : NULL;
-
-	if (table) {
-		s2_split_leaf(c, table, job->batch);
-		spend(job, s2_table_entries(job->f));
-	}
-	return table;
-}
-
-static bool clear_here(struct job *job, struct s2_cursor *c, u64 first, u64 end)
-{
-	u64 pages;
-	bool all;
-
 	if (c->level == 0) {
 		change_pages(job, c, first, end);
 		return true;
 	}
-	if (!s2_entry_is_leaf(job->f, c->entry, c->level) || !(c->entry & job->written) ||
-	    !test_bits(job->bitmap, first, end, &all)) {
+	if (job->bitmap && !any_bit_is(job->bitmap, true, first, end)) {
 		return true;
 	}
-	if (refine(job, c)) {
+	if (job->clears) {
+		return clear_large(job, c, first, end);
+	}
+	if (s2_entry_is_held(job->f, c->entry)) {
+		s2_dirty_push(c);
 		return false;
 	}
-	pages = s2_span(job->f, c->level) >> job->f->page_shift;
-	if (all && end - first == pages) {
-		change_leaf(job, c);
+	change_leaf(job, c);
+	return !s2_entry_below(job->f, c->entry, c->level); /* a copy has divided the leaf */
+}
+
+/* ---- The walk ------------------------------------------------------------------------------ */
+
+/* Not below what is HELD: it is clean. The table behind a fold may go while we hold no lock. */
+static void go_down(const struct job *job, struct s2_cursor *c)
+{
+	s2_cursor_start(c, job->s2, gpa(job->at));
+	s2_cursor_descend(c, 0);
+	while (c->level > 0 && s2_entry_kind(job->f, c->entry, c->level) == S2_BROKEN) {
+		u64 *below = s2_entry_below(job->f, c->entry, c->level);
+
+		if (!below ||
+		    (!job->changed && s2_lead_is_fold(s2_absent_payload(job->f, c->entry)))) {
+			return;
+		}
+		s2_cursor_enter(c, below);
+		s2_cursor_descend(c, 0);
 	}
-	return true;
+}
+
+/* One entry; at level 0, as many as are in its table. */
+static void step(struct job *job)
+{
+	struct s2_cursor c;
+	u64 first = (job->at - job->start) >> job->f->page_shift, end, until;
+
+	go_down(job, &c);
+	until = min_u64(job->end, c.level > 0 ? s2_cursor_end(&c) : s2_cursor_table_end(&c));
+	end = (until - job->start) >> job->f->page_shift;
+	job->left -= min_u64(job->left, c.level > 0 ? 1 : end - first);
+	if (!job->changed) {
+		get_here(job, &c, first, end);
+	} else if (!change_here(job, &c, first, end)) {
+		return;
+	}
+	job->at = until;
+}
+
+static void walk(struct job *job)
+{
+	while (job->at < job->end) {
+		u64 outer = 0;
+
+		if (job->changed) {
+			lock_take(&job->s2->lock);
+		} else {
+			outer = s2_walk_begin(job->s2);
+		}
+		for (job->left = SECTION_ENTRIES; job->at < job->end && job->left > 0;) {
+			step(job);
+		}
+		if (job->changed) {
+			lock_drop(&job->s2->lock);
+		} else {
+			s2_walk_end(job->s2, outer);
+		}
+	}
 }
 
 /* ---- The operations ------------------------------------------------------------------------ */
 
 static struct job job_of(struct s2 *s2, gpa_t at, u64 size, const u64 *bitmap)
 {
-	const struct s2_format *f = s2->format;
-
 	return (struct job){
 		.s2 = s2,
-		.f = f,
+		.f = s2->format,
 		.start = at.v,
 		.at = at.v,
 		.end = at.v + size,
 		.bitmap = (u64 *)(uintptr_t)bitmap,
-		.written = f->dirty | (s2_dirty_is_flag(s2) ? 0 : f->write),
+		.written = s2->format->dirty | (s2_dirty_is_flag(s2) ? 0 : s2->format->write),
 	};
 }
 
@@ -246,34 +241,20 @@ static bool may_ask(const struct s2 *s2, gpa_t at, u64 size)
 	return load_acquire(&s2->logging) == S2_LOG_ON && s2_range_is_valid(s2, at, size);
 }
 
-enum status s2_dirty_get(struct s2 *s2, gpa_t at, u64 size, u64 *bitmap)
-{
-	struct job job = job_of(s2, at, size, bitmap);
-
-	if (!may_ask(s2, at, size)) {
-		return INVALID;
-	}
-	job.visit = get_here;
-	while (job.at < job.end) {
-		u64 outer = s2_walk_begin(s2);
-
-		walk_section(&job, false);
-		s2_walk_end(s2, outer);
-	}
-	return OK;
-}
-
-static enum status change(struct job *job)
+static enum status walk_if_logged(struct job *job)
 {
 	if (!may_ask(job->s2, gpa(job->start), job->end - job->start)) {
 		return INVALID;
 	}
-	while (job->at < job->end) {
-		lock_take(&job->s2->lock);
-		walk_section(job, true);
-		lock_drop(&job->s2->lock);
-	}
+	walk(job);
 	return OK;
+}
+
+enum status s2_dirty_get(struct s2 *s2, gpa_t at, u64 size, u64 *bitmap)
+{
+	struct job job = job_of(s2, at, size, bitmap);
+
+	return walk_if_logged(&job);
 }
 
 enum status s2_dirty_clear(struct s2 *s2, gpa_t at, u64 size, const u64 *bitmap, unsigned finest,
@@ -281,18 +262,24 @@ enum status s2_dirty_clear(struct s2 *s2, gpa_t at, u64 size, const u64 *bitmap,
 {
 	struct job job = job_of(s2, at, size, bitmap);
 
-	job.visit = clear_here;
+	job.changed = s2_entry_cleaned;
+	job.clears = true;
 	job.finest = finest;
 	job.batch = batch;
-	return change(&job);
+	return walk_if_logged(&job);
+}
+
+static u64 marked_dirty(const struct s2 *s2, u64 entry)
+{
+	return entry | s2->format->dirty;
 }
 
 enum status s2_dirty_set(struct s2 *s2, gpa_t at, u64 size, const u64 *bitmap)
 {
 	struct job job = job_of(s2, at, size, bitmap);
 
-	job.visit = set_here;
-	return change(&job);
+	job.changed = marked_dirty;
+	return walk_if_logged(&job);
 }
 
 /* A large leaf is logged once, by whichever address was first. */
@@ -334,62 +321,51 @@ enum status s2_dirty_start(struct s2 *s2, struct s2_batch *batch)
 {
 	const struct s2_format *f = s2->format;
 	u64 size = BIT(s2->ipa_bits);
+	enum status status = EXISTS;
 
 	lock_take(&s2->lock);
-	if (s2->logging != S2_LOG_OFF) {
-		lock_drop(&s2->lock);
-		return EXISTS;
+	if (s2->logging == S2_LOG_OFF) {
+		store_relaxed(&s2->marks, s2->marks | (s2_dirty_is_flag(s2) ? 0 : f->log));
+		set_logging(s2, S2_LOG_ON, s2->new_leaf | f->dirty);
+		s2_table_hold(s2, s2->root, size >> s2->root_shift, s2->root_level);
+		s2_batch_note_range(batch, gpa(0), size, S2_LEVELS_MAX, 1);
+		status = OK;
 	}
-	store_relaxed(&s2->marks, s2->marks | (s2_dirty_is_flag(s2) ? 0 : f->log));
-	set_logging(s2, S2_LOG_ON, s2->new_leaf | f->dirty);
-	s2_table_hold(s2, s2->root, size >> s2->root_shift, s2->root_level);
-	s2_batch_note_range(batch, gpa(0), size, S2_LEVELS_MAX, 1);
 	lock_drop(&s2->lock);
-	return OK;
+	return status;
 }
 
-/* What gets its write back is flushed: a CPU may remember that there was none, and fault by that. A
- * leaf that was claimed comes back with `log` perhaps. */
-static void run_restore(struct s2_cursor *c, u64 count, struct s2_job *job)
+/* What gets its write back is flushed: a CPU may remember that there was none, and fault by that.
+ */
+static u64 restored(const struct s2 *s2, u64 entry)
 {
-	const struct s2_format *f = c->format;
-	u64 marks = s2_dirty_is_flag(c->s2) ? 0 : f->log | f->dirty;
-	u64 *slot = c->slot, at = c->gpa.v, write;
+	const struct s2_format *f = s2->format;
 
-	for (u64 i = 0; i < count; i++) {
-		c->slot = slot + i;
-		c->gpa = gpa(at + (i << f->page_shift));
-		c->entry = s2_load_settled(f, c->slot);
-		do {
-			write = c->entry & f->log ? f->write : 0;
-		} while (s2_entry_is_leaf(f, c->entry, c->level) && (c->entry & marks) &&
-			 !s2_entry_set(c, (c->entry & ~marks) | write, job->batch));
+	if (s2_dirty_is_flag(s2)) {
+		return entry;
 	}
+	return (entry & ~(f->log | f->dirty)) | (entry & f->log ? f->write : 0);
 }
 
 /* While it is ending nobody sets `log` any more, but those who look for it still do; and HELD
  * tables are linked as they are. */
 void s2_dirty_stop(struct s2 *s2)
 {
+	struct job job = job_of(s2, gpa(0), BIT(s2->ipa_bits), NULL);
 	struct s2_batch batch;
-	struct s2_job job = {.s2 = s2,
-			     .end = BIT(s2->ipa_bits),
-			     .batch = &batch,
-			     .run = run_restore,
-			     .level_max = S2_LEVELS_MAX};
-	bool is_on;
 
 	lock_take(&s2->lock);
-	is_on = s2->logging == S2_LOG_ON;
-	if (is_on) {
-		set_logging(s2, S2_LOG_ENDING, s2->new_leaf & ~s2->format->dirty);
-	}
-	lock_drop(&s2->lock);
-	if (!is_on) {
+	if (s2->logging != S2_LOG_ON) {
+		lock_drop(&s2->lock);
 		return;
 	}
+	set_logging(s2, S2_LOG_ENDING, s2->new_leaf & ~s2->format->dirty);
+	lock_drop(&s2->lock);
+	s2_epoch_wait_walks(s2); /* faults that set `log` yet; copies that do are waited for */
+	job.changed = restored;
+	job.batch = &batch;
 	s2_batch_open(&batch, s2);
-	check(s2_range_run(&job) == OK); /* a space's ends need no split */
+	walk(&job);
 	s2_batch_close(&batch);
 	lock_take(&s2->lock);
 	store_relaxed(&s2->marks, s2->marks & ~s2->format->log);
@@ -399,66 +375,40 @@ void s2_dirty_stop(struct s2 *s2)
 
 /* ---- Faults -------------------------------------------------------------------------------- */
 
-bool s2_dirty_push(struct s2_cursor *c)
+void s2_dirty_push(struct s2_cursor *c)
 {
 	const struct s2_format *f = c->format;
 	u64 *table = s2_entry_below(f, c->entry, c->level);
 
 	if (!table) {
-		return false;
+		cpu_relax();
+	} else if (s2_entry_set(c, s2_absent_entry(f, S2_HELD, 0), NULL)) {
+		/* Read after the claim: who ends logging meanwhile waits here, and then looks
+		 * below.
+		 */
+		if (load_once(&c->s2->logging) == S2_LOG_ON) {
+			s2_table_hold(c->s2, table, s2_table_entries(f), c->level - 1);
+		}
+		check(s2_entry_set(c, s2_link_entry(c->s2, table), NULL));
 	}
-	if (!s2_entry_set(c, s2_absent_entry(f, S2_HELD, 0), NULL)) {
-		return true;
-	}
-	/* Read after the claim: who ends logging meanwhile waits here, and then looks below. */
-	if (load_once(&c->s2->logging) == S2_LOG_ON) {
-		s2_table_hold(c->s2, table, s2_table_entries(f), c->level - 1);
-	}
-	check(s2_entry_set(c, s2_link_entry(c->s2, table), NULL));
-	return true;
 }
 
 /* Gives the guest its right to write the leaf, which is written then. NOENT: it has none. */
 static enum status give_write(struct s2_cursor *c)
 {
 	const struct s2_format *f = c->format;
-	u64 flag = s2_dirty_is_flag(c->s2) ? f->dirty : 0;
+	u64 flag = s2_dirty_is_flag(c->s2) ? f->dirty : 0, new;
 
-	while (s2_entry_is_leaf(f, c->entry, c->level)) {
-		u64 new = c->entry | f->write | flag;
-
+	do {
+		if (!s2_entry_is_leaf(f, c->entry, c->level)) {
+			return AGAIN;
+		}
 		if (!(c->entry & (f->write | f->log))) {
 			return NOENT;
 		}
-		if (new == c->entry || s2_entry_set(c, new, NULL)) {
-			return OK;
-		}
-	}
-	return AGAIN;
-}
-
-static enum status fault(struct s2_cursor *c, bool is_write)
-{
-	enum status status = NOENT;
-
-	s2_cursor_descend(c, 0);
-	while (c->level > 0 && s2_entry_kind(c->format, c->entry, c->level) == S2_HELD) {
-		if (!s2_dirty_push(c)) {
-			break;
-		}
-		status = OK;
-		s2_cursor_descend(c, 0);
-	}
-	switch (s2_entry_kind(c->format, c->entry, c->level)) {
-	case S2_LEAF:
-		return is_write ? give_write(c) : status;
-	case S2_HELD:
-	case S2_BROKEN:
-	case S2_POISON:
-		return AGAIN;
-	default:
-		return status;
-	}
+		new = c->entry | f->write | flag;
+	} while (new != c->entry && !s2_entry_set(c, new, NULL));
+	return OK;
 }
 
 enum status s2_dirty_fault(struct s2 *s2, gpa_t at, bool is_write)
@@ -470,9 +420,19 @@ enum status s2_dirty_fault(struct s2 *s2, gpa_t at, bool is_write)
 	if (load_acquire(&s2->logging) == S2_LOG_OFF || at.v >> s2->ipa_bits) {
 		return NOENT;
 	}
-	outer = s2_walk_begin(s2);
-	s2_cursor_start(&c, s2, at);
-	status = fault(&c, is_write);
+	outer = s2_walk_to(&c, s2, at);
+	status = s2_cursor_descend_held(&c, 0) ? OK : NOENT;
+	switch (s2_entry_kind(c.format, c.entry, c.level)) {
+	case S2_LEAF:
+		status = is_write ? give_write(&c) : status;
+		break;
+	case S2_BROKEN:
+	case S2_POISON:
+		status = AGAIN;
+		break;
+	default:
+		break;
+	}
 	s2_walk_end(s2, outer);
 	/* Where a fault does not forget the translation that it met, this CPU does. */
 	if (status == OK && is_write && arch_s2_broadcasts()) {

@@ -7,19 +7,6 @@
 
 #include "hyp/log.h"
 
-/* I4: a guest may be given its frames and devices, never Lamina's frames or tables. Mostly the leaf
- * is one block. */
-static bool leaf_is_mappable(const struct s2_format *f, hpa_t a, unsigned level)
-{
-	const struct frame *frame = frame_at(a);
-
-	if (likely(frame && frame->type == FRAME_GUEST &&
-		   frame->order >= s2_level_order(f, level))) {
-		return true;
-	}
-	return s2_memory_is_mappable(a, s2_span(f, level));
-}
-
 /* An empty table takes the place of an empty entry. False: no memory for it. */
 static bool grow_down(struct s2_cursor *c)
 {
@@ -35,29 +22,29 @@ static bool grow_down(struct s2_cursor *c)
 	return true;
 }
 
+enum status s2_absence(const struct s2_cursor *c)
+{
+	switch (s2_entry_kind(c->format, c->entry, c->level)) {
+	case S2_BROKEN:
+	case S2_HELD:
+	case S2_POISON:
+		return AGAIN;
+	case S2_TRANSIT:
+		return s2_transit_is_open(c->s2, c->entry) ? AGAIN : NOENT;
+	default:
+		return NOENT;
+	}
+}
+
 enum status s2_reach_free_entry(struct s2_cursor *c, unsigned level, u64 transit)
 {
 	for (;;) {
-		s2_cursor_descend(c, level);
-		switch (s2_entry_kind(c->format, c->entry, c->level)) {
-		case S2_LEAF:
-		case S2_TABLE:
-		case S2_STORED:
-		case S2_MMIO:
-			return EXISTS;
-		case S2_HELD:
-			if (!s2_dirty_push(c)) {
-				return AGAIN;
-			}
-			continue;
-		case S2_BROKEN:
-		case S2_POISON:
-			return AGAIN;
-		default:
-			break;
-		}
-		if (!s2_entry_is_free(c->s2, c->entry)) {
+		s2_cursor_descend_held(c, level);
+		if (s2_absence(c) == AGAIN) {
 			return c->level == level && c->entry == transit ? OK : AGAIN;
+		}
+		if (s2_entry_in_use(c->format, c->entry)) {
+			return EXISTS;
 		}
 		if (c->level == level) {
 			return OK;
@@ -87,17 +74,13 @@ void s2_mark_way(const struct s2_cursor *c)
 
 enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit)
 {
-	for (;;) {
-		enum status status = s2_reach_free_entry(c, level, transit);
+	enum status status;
 
-		if (status != OK) {
-			return status;
-		}
-		if (s2_entry_set(c, entry, NULL)) {
-			return OK;
-		}
+	while ((status = s2_reach_free_entry(c, level, transit)) == OK &&
+	       !s2_entry_set(c, entry, NULL)) {
 		atomic_add(&c->s2->stats.map_races, 1);
 	}
+	return status;
 }
 
 enum status s2_entry_put(struct s2 *s2, gpa_t at, unsigned level, u64 entry, u64 transit)
@@ -105,7 +88,6 @@ enum status s2_entry_put(struct s2 *s2, gpa_t at, unsigned level, u64 entry, u64
 	u64 outer = s2_walk_begin(s2);
 	enum status status;
 	struct s2_cursor c;
-
 	bool is_leaf = s2_entry_present(s2->format, entry);
 
 	s2_cursor_start(&c, s2, at);
@@ -133,7 +115,8 @@ enum status s2_leaf_for(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct
 		return INVALID;
 	}
 	*entry = bits | s2_address_bits(f, a);
-	return leaf_is_mappable(f, a, level) ? OK : DENIED;
+	/* I4: a guest may be given its frames and devices, never Lamina's frames or tables. */
+	return s2_memory_is_mappable(a, s2_span(f, level)) ? OK : DENIED;
 }
 
 enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr)
@@ -153,16 +136,8 @@ enum status s2_mark_accessed(struct s2 *s2, gpa_t at)
 	if (at.v >> s2->ipa_bits) {
 		return NOENT;
 	}
-	outer = s2_walk_begin(s2);
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend(&c, 0);
-	while (unlikely(c.level > 0 && s2_entry_kind(c.format, c.entry, c.level) == S2_HELD)) {
-		if (!s2_dirty_push(&c)) {
-			status = AGAIN;
-			break;
-		}
-		s2_cursor_descend(&c, 0);
-	}
+	outer = s2_walk_to(&c, s2, at);
+	s2_cursor_descend_held(&c, 0);
 	if (s2_entry_is_leaf(c.format, c.entry, c.level)) {
 		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1).
 		 */

@@ -48,12 +48,33 @@ u64 s2_withheld(const struct s2_format *f, u64 entry)
 	return (entry & ~(f->write | f->log)) | f->cow | dirty;
 }
 
-/* The guest is about to write, so where writes are logged this one is. */
+/* Where writes are logged, a leaf that is about to be written has this. Not any more while logging
+ * ends: that has passed the leaf already perhaps. */
+static u64 log_mark(const struct s2 *s2)
+{
+	bool is_ending = load_acquire(&s2->logging) == S2_LOG_ENDING;
+
+	return is_ending ? 0 : load_relaxed(&s2->marks) & s2->format->log;
+}
+
 static u64 writable(const struct s2 *s2, u64 entry)
 {
-	const struct s2_format *f = s2->format;
+	return (entry & ~s2->format->cow) | s2->format->write | log_mark(s2);
+}
 
-	return (entry & ~f->cow) | f->write | (load_relaxed(&s2->marks) & f->log);
+/* The leaf under the cursor loses write as long as it is over this memory: false, it is not. */
+static bool withhold(struct s2_cursor *c, hpa_t first, struct s2_batch *batch)
+{
+	const struct s2_format *f = c->format;
+
+	while (s2_entry_is_leaf(f, c->entry, c->level) && s2_entry_hpa(f, c->entry).v == first.v) {
+		u64 entry = s2_withheld(f, c->entry);
+
+		if (entry == c->entry || s2_entry_set(c, entry, batch)) {
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Leaves in the cursor's table that lie in this block. */
@@ -94,81 +115,69 @@ struct fork {
 	struct s2 *child;
 };
 
-u64 s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch)
+bool s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch)
 {
-	const struct s2_format *f = c->format;
-	hpa_t first = s2_entry_hpa(f, c->entry);
-	u64 span = s2_span(f, c->level), shared;
+	hpa_t first = s2_entry_hpa(c->format, c->entry);
+	u64 span = s2_span(c->format, c->level);
 
 	if (!s2_memory_get(first, span)) {
-		return c->entry;
+		return true;
 	}
 	fence_full();
 	s2_cursor_reload(c);
-	do {
-		shared = s2_withheld(f, c->entry);
-		if (!s2_entry_is_leaf(f, c->entry, c->level) ||
-		    s2_entry_hpa(f, c->entry).v != first.v) {
-			s2_memory_put(first, span);
-			return 0;
-		}
-	} while (shared != c->entry && !s2_entry_set(c, shared, batch));
-	return shared;
+	if (withhold(c, first, batch)) {
+		return true;
+	}
+	s2_memory_put(first, span);
+	return false;
 }
 
 /* Both spaces are being walked, so what is behind the entry stays. AGAIN: lost a race. */
 static enum status fork_entry(struct s2_cursor *from, struct s2 *child, struct s2_batch *batch)
 {
 	const struct s2_format *f = from->format;
-	enum s2_kind kind = s2_entry_kind(f, from->entry, from->level);
-	u64 entry = from->entry;
+	bool is_leaf = s2_entry_is_leaf(f, from->entry, from->level);
 	struct s2_cursor to;
 	enum status status;
 
-	if (kind != S2_LEAF && kind != S2_STORED && kind != S2_MMIO) {
-		return s2_entry_is_claim(f, entry) ? AGAIN : OK;
+	if (!is_leaf && !s2_entry_is_typed(f, from->entry)) {
+		return s2_entry_is_claim(f, from->entry) ? AGAIN : OK;
 	}
 	s2_cursor_start(&to, child, from->gpa);
 	status = s2_reach_free_entry(&to, from->level, 0);
-	if (status != OK) {
-		return status;
-	}
-	if (kind == S2_LEAF && !(entry = s2_share_leaf(from, batch))) {
+	if (status == OK && is_leaf && !s2_share_leaf(from, batch)) {
 		return AGAIN;
 	}
-	if (!s2_entry_set(&to, entry, NULL)) {
-		if (kind == S2_LEAF) {
-			s2_memory_put(s2_entry_hpa(f, entry), s2_span(f, from->level));
+	if (status == OK && !s2_entry_set(&to, from->entry, NULL)) {
+		if (is_leaf) {
+			s2_memory_put(s2_entry_hpa(f, from->entry), s2_span(f, from->level));
 		}
 		return EXISTS;
 	}
-	return OK;
+	return status;
 }
 
+/* Each entry in walks of its own, so that no close waits for long, nor this for a claim in one. */
 static void run_fork(struct s2_cursor *c, u64 count, struct s2_job *job)
 {
 	struct s2 *child = ((struct fork *)job)->child;
 	struct s2_cursor from = *c;
 
-	while (count > 0 && job->status == OK) {
-		enum status status = OK;
-
-		if (load_relaxed(from.slot) != from.format->empty) {
+	for (; count > 0 && job->status == OK; count--) {
+		while (load_relaxed(from.slot) != from.format->empty) {
 			u64 outer = s2_walk_begin(from.s2), outer_child = s2_walk_begin(child);
 
 			s2_cursor_reload(&from);
-			status = fork_entry(&from, child, job->batch);
+			job->status = fork_entry(&from, child, job->batch);
 			s2_walk_end(child, outer_child);
 			s2_walk_end(from.s2, outer);
-		}
-		if (status == AGAIN) {
+			if (job->status != AGAIN) {
+				break;
+			}
 			cpu_relax();
-			continue;
 		}
-		job->status = status;
 		from.gpa.v += s2_span(from.format, from.level);
 		from.slot++;
-		count--;
 	}
 }
 
@@ -209,64 +218,59 @@ enum status s2_fork(struct s2 *parent, struct s2 *child, gpa_t at, u64 size, str
 
 /* ---- Claims -------------------------------------------------------------------------------- */
 
-bool s2_claim(struct s2_cursor *c, struct s2_batch *batch)
-{
-	if (!s2_entry_set(c, s2_claim_entry(batch), NULL)) {
-		return false;
-	}
-	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), s2_span(c->format, c->level), c->level,
-			    1);
-	return true;
-}
-
-void s2_claim_await(struct s2_batch *batch)
-{
-	s2_batch_flush(batch);
-	s2_epoch_wait_walks(batch->s2);
-}
-
 /* The claim keeps its table in use and from being folded, but dirty logging may have put it on
  * hold, and who unmaps or frees a table of level 0 as a whole takes what is claimed with it. */
-bool s2_claim_settle(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry)
+static enum status settle(struct s2_change *change)
 {
-	struct s2 *s2 = batch->s2;
-	u64 outer = s2_walk_begin(s2);
+	struct s2 *s2 = change->batch.s2;
+	u64 entry = change->replace(change), outer;
 	struct s2_cursor c;
 	bool settled;
 
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend(&c, level);
-	while (c.level > level && s2_entry_is_held(c.format, c.entry)) {
-		if (!s2_dirty_push(&c)) {
-			cpu_relax(); /* another CPU is at it */
-		}
-		s2_cursor_descend(&c, level);
-	}
-	settled = c.level == level && c.entry == s2_claim_entry(batch) &&
+	outer = s2_walk_to(&c, s2, change->at);
+	s2_cursor_descend_held(&c, change->level);
+	settled = c.level == change->level && c.entry == s2_claim_entry(&change->batch) &&
 		  s2_entry_set(&c, entry, NULL);
 	s2_walk_end(s2, outer);
-	return settled;
+	check(settled || change->level == 0);
+	if (!settled && entry == change->leaf) {
+		s2_batch_note_frames(&change->batch, s2_entry_hpa(c.format, entry),
+				     s2_span(c.format, 0));
+	}
+	return settled ? OK : AGAIN;
+}
+
+enum status s2_change_leaf(struct s2 *s2, struct s2_change *change)
+{
+	struct s2_batch *batch = &change->batch;
+	struct s2_cursor c;
+	enum status status;
+	u64 outer;
+
+	s2_batch_open(batch, s2);
+	outer = s2_walk_to(&c, s2, change->at);
+	change->leaf = c.entry;
+	change->level = c.level;
+	status = change->judge(change, &c);
+	if (status == OK && !s2_entry_set(&c, s2_claim_entry(batch), NULL)) {
+		status = AGAIN;
+	}
+	s2_walk_end(s2, outer);
+	if (status == OK) {
+		s2_batch_note_range(batch, gpa(s2_cursor_first(&c)), s2_span(c.format, c.level),
+				    c.level, 1);
+		s2_batch_flush(batch);
+		s2_epoch_wait_walks(s2);
+		status = settle(change);
+	}
+	s2_batch_close(batch);
+	return status;
 }
 
 /* ---- The write fault: without a copy -------------------------------------------------------- */
 
-/* A fork took a reference while write was given back: see the head of this file. */
-static void withhold_again(struct s2_cursor *c)
-{
-	const struct s2_format *f = c->format;
-	struct s2_batch batch = {.s2 = c->s2};
-	u64 first = s2_entry_hpa(f, c->entry).v;
-
-	while (s2_entry_is_leaf(f, c->entry, c->level) && (c->entry & f->write) &&
-	       s2_entry_hpa(f, c->entry).v == first) {
-		if (s2_entry_set(c, s2_withheld(f, c->entry), &batch)) {
-			s2_batch_flush(&batch);
-		}
-	}
-}
-
 /* MORE: a copy is needed. */
-static enum status give_back(struct s2_cursor *c)
+static enum status give_back(struct s2_cursor *c, struct s2_batch *batch)
 {
 	struct s2 *s2 = c->s2;
 
@@ -277,168 +281,122 @@ static enum status give_back(struct s2_cursor *c)
 		return AGAIN;
 	}
 	fence_full();
+	/* A fork took a reference meanwhile: see the head of this file. */
 	if (unlikely(!is_last_holder(c))) {
-		withhold_again(c);
+		withhold(c, s2_entry_hpa(c->format, c->entry), batch);
+		if (batch->entries) {
+			s2_batch_flush(batch);
+		}
 		return AGAIN;
 	}
 	/* Logging has begun meanwhile, and has passed this leaf already perhaps. */
-	if (unlikely(load_relaxed(&s2->marks) & c->format->log & ~c->entry)) {
+	if (unlikely(log_mark(s2) & ~c->entry)) {
 		s2_slot_set_flag(s2, c->slot, c->format->log);
 	}
 	return EXISTS;
 }
 
-static enum status write_without_copy(struct s2 *s2, gpa_t at)
-{
-	const struct s2_format *f = s2->format;
-	u64 outer = s2_walk_begin(s2);
-	enum status status;
-	struct s2_cursor c;
-
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend(&c, 0);
-	switch (s2_entry_kind(f, c.entry, c.level)) {
-	case S2_LEAF:
-		status = c.entry & f->write ? EXISTS : c.entry & f->cow ? give_back(&c) : DENIED;
-		break;
-	case S2_TRANSIT:
-		status = s2_entry_is_free(s2, c.entry) ? NOENT : AGAIN;
-		break;
-	case S2_BROKEN:
-	case S2_HELD:
-	case S2_POISON:
-		status = AGAIN;
-		break;
-	default:
-		status = NOENT;
-	}
-	s2_walk_end(s2, outer);
-	return status;
-}
-
 /* ---- The write fault: with a copy ----------------------------------------------------------- */
 
 struct copy {
-	struct s2_batch batch;
-	gpa_t at;
+	struct s2_change change; /* first: it is handed to judge_write() and copied() */
 	hpa_t fresh;
-	unsigned level;	     /* of the copy */
-	unsigned leaf_level; /* of the leaf, as large or larger */
-	u64 leaf;
+	unsigned level;
 	u64 *table; /* for the parts of a larger leaf, else NULL */
 };
 
-static enum status claim_leaf(struct copy *copy)
+/* OK: the leaf is to be copied, and all is there for that. */
+static enum status judge_copy(struct copy *copy, const struct s2_cursor *c)
 {
-	struct s2 *s2 = copy->batch.s2;
-	u64 outer = s2_walk_begin(s2);
-	enum status status = OK;
-	struct s2_cursor c;
+	enum status status;
+	u64 anywhere;
 
-	s2_cursor_start(&c, s2, copy->at);
-	s2_cursor_descend(&c, 0);
-	copy->leaf = c.entry;
-	copy->leaf_level = c.level;
-	if (!s2_entry_is_leaf(c.format, c.entry, c.level) || !(c.entry & c.format->cow) ||
-	    c.level < copy->level) {
-		status = AGAIN;
-	} else if (c.level > copy->level && !(copy->table = s2_table_alloc(s2))) {
-		status = NOMEM;
-	} else if (!s2_claim(&c, &copy->batch)) {
-		status = AGAIN;
+	if (hpa_is_none(copy->fresh)) {
+		return NOMEM;
 	}
-	s2_walk_end(s2, outer);
-	if (status == AGAIN && copy->table) {
-		s2_table_free(s2, copy->table);
+	status = s2_leaf_for(c->s2, gpa(0), copy->level, copy->fresh, s2_ram(c->s2), &anywhere);
+	if (status != OK || c->level == copy->level) {
+		return status;
 	}
-	return status;
+	if (c->level < copy->level) {
+		return AGAIN;
+	}
+	copy->table = s2_table_alloc(c->s2);
+	return copy->table ? OK : NOMEM;
+}
+
+static enum status judge_write(struct s2_change *change, struct s2_cursor *c)
+{
+	const struct s2_format *f = c->format;
+	enum status status = DENIED;
+
+	if (!s2_entry_is_leaf(f, c->entry, c->level)) {
+		status = s2_absence(c);
+	} else if (c->entry & f->write) {
+		status = EXISTS;
+	} else if (c->entry & f->cow) {
+		status = give_back(c, &change->batch);
+	}
+	return status == MORE ? judge_copy((struct copy *)change, c) : status;
 }
 
 /* The leaf that is to take the place of `old`, which is of the copy's level. */
-static u64 copy_bytes(const struct copy *copy, u64 old)
+static u64 copy_leaf(struct copy *copy, u64 old)
 {
-	const struct s2 *s2 = copy->batch.s2;
-	const struct s2_format *f = s2->format;
+	struct s2_batch *batch = &copy->change.batch;
+	const struct s2_format *f = batch->s2->format;
+	hpa_t from = s2_entry_hpa(f, old);
 	u64 size = s2_span(f, copy->level);
 
-	arch_copy(hpa_ptr(copy->fresh), hpa_ptr(s2_entry_hpa(f, old)), size);
+	arch_copy(hpa_ptr(copy->fresh), hpa_ptr(from), size);
 	arch_publish_memory(hpa_ptr(copy->fresh), size);
-	return (writable(s2, old) & ~(f->address | f->address_high)) | f->accessed |
-	       s2_address_bits(f, copy->fresh);
+	s2_batch_note_frames(batch, from, size);
+	return s2_entry_over(f, writable(batch->s2, old), copy->fresh) | f->accessed;
 }
 
-static enum status put_leaf(struct copy *copy)
+/* A larger leaf becomes a table of its parts, with the copy among them if it is as large as one. */
+static u64 copied(struct s2_change *change)
 {
-	const struct s2_format *f = copy->batch.s2->format;
-	u64 entry = copy_bytes(copy, copy->leaf);
-	bool settled = s2_claim_settle(&copy->batch, copy->at, copy->leaf_level, entry);
-
-	s2_batch_note_frames(&copy->batch, s2_entry_hpa(f, copy->leaf), s2_span(f, copy->level));
-	return settled ? OK : AGAIN;
-}
-
-/* A table of the leaf's parts, with the copy among them if it is as large as one; else MORE. */
-static enum status put_parts(struct copy *copy)
-{
-	struct s2 *s2 = copy->batch.s2;
+	struct copy *copy = (struct copy *)change;
+	struct s2 *s2 = change->batch.s2;
 	const struct s2_format *f = s2->format;
-	unsigned level = copy->leaf_level - 1;
-	u64 *part = copy->table + s2_index(f, copy->at.v, level, S2_LEVELS_MAX), old;
+	unsigned level = change->level - 1;
+	u64 *part;
 
-	s2_parts_fill(s2, copy->leaf, copy->leaf_level, copy->table);
-	s2_parts_share(s2, copy->leaf, copy->leaf_level);
-	old = *part;
+	if (!copy->table) {
+		return copy_leaf(copy, change->leaf);
+	}
+	s2_parts_fill(s2, change->leaf, change->level, copy->table);
+	s2_parts_share(s2, change->leaf, change->level);
 	if (level == copy->level) {
-		*part = copy_bytes(copy, old);
+		part = copy->table + s2_index(f, change->at.v, level, S2_LEVELS_MAX);
+		*part = copy_leaf(copy, *part);
 		arch_s2_publish_table(part, sizeof(*part));
 	}
-	check(s2_claim_settle(&copy->batch, copy->at, copy->leaf_level,
-			      s2_link_entry(s2, copy->table)));
 	s2_count_leaves(s2, level, (s64)s2_table_entries(f));
 	atomic_add(&s2->stats.splits, 1);
-	if (level > copy->level) {
-		return MORE;
-	}
-	s2_batch_note_frames(&copy->batch, s2_entry_hpa(f, old), s2_span(f, level));
-	return OK;
-}
-
-static enum status write_with_copy(struct s2 *s2, gpa_t at, hpa_t fresh, unsigned level)
-{
-	struct copy copy = {.at = at, .fresh = fresh, .level = level};
-	enum status status;
-
-	s2_batch_open(&copy.batch, s2);
-	status = claim_leaf(&copy);
-	if (status == OK) {
-		s2_claim_await(&copy.batch);
-		status = copy.table ? put_parts(&copy) : put_leaf(&copy);
-	}
-	s2_batch_close(&copy.batch);
-	return status;
+	return s2_link_entry(s2, copy->table);
 }
 
 enum status s2_cow_fault(struct s2 *s2, gpa_t at, hpa_t fresh, unsigned level)
 {
-	const struct s2_format *f = s2->format;
-	enum status status = at.v >> s2->ipa_bits ? NOENT : write_without_copy(s2, at);
+	enum status status;
+	struct copy copy;
 
-	if (status != MORE) {
-		return status;
+	if (at.v >> s2->ipa_bits) {
+		return NOENT;
 	}
-	if (hpa_is_none(fresh)) {
-		return NOMEM;
-	}
-	if (level > s2->root_level || !s2_level_may_be_leaf(f, level) ||
-	    !is_aligned(fresh.v, s2_span(f, level)) ||
-	    !s2_addresses_fit(f, fresh, s2_span(f, level))) {
-		return INVALID;
-	}
-	if (!s2_memory_is_mappable(fresh, s2_span(f, level))) {
-		return DENIED;
-	}
-	while (status == MORE) {
-		status = write_with_copy(s2, at, fresh, level);
-	}
+	do {
+		copy = (struct copy){.fresh = fresh, .level = level};
+		copy.change.at = at;
+		copy.change.judge = judge_write;
+		copy.change.replace = copied;
+		status = s2_change_leaf(s2, &copy.change);
+		if (status == AGAIN && copy.table) {
+			s2_table_free(s2, copy.table);
+		}
+		/* A leaf that is larger than the copy by more than a level: by one in each round.
+		 */
+	} while (status == OK && copy.change.level > level + 1);
 	return status;
 }

@@ -80,6 +80,12 @@ static inline u64 s2_address_bits(const struct s2_format *f, hpa_t a)
 	return (a.v & f->address) | ((a.v >> f->address_high_shift) & f->address_high);
 }
 
+/* The leaf `entry`, over other memory. */
+static inline u64 s2_entry_over(const struct s2_format *f, u64 entry, hpa_t a)
+{
+	return (entry & ~(f->address | f->address_high)) | s2_address_bits(f, a);
+}
+
 /* Can entries hold the addresses of [a, a + size), page by page? */
 static inline bool s2_addresses_fit(const struct s2_format *f, hpa_t a, u64 size)
 {
@@ -436,16 +442,30 @@ s2_walk_plain(const struct s2 *s2, gpa_t at, unsigned *level, u64 **slot, u64 *e
 }
 
 /*
- * s2_dirty.c. The cursor stands on a HELD entry: the table becomes real, as dirty logging wants it.
- * False: another CPU is at it. After true look again, from the entry on.
+ * s2_dirty.c. The cursor stands on a HELD entry: the table becomes real, as dirty logging wants it,
+ * unless another CPU is at it, which waits for nothing and is done soon. Look again, from the entry
+ * on.
  */
-bool s2_dirty_push(struct s2_cursor *c);
+void s2_dirty_push(struct s2_cursor *c);
+
+/* Goes down also through HELD tables, which become real. Were there any? */
+static inline bool s2_cursor_descend_held(struct s2_cursor *c, unsigned level)
+{
+	bool held = false;
+
+	s2_cursor_descend(c, level);
+	while (unlikely(s2_entry_is_held(c->format, c->entry))) {
+		held = true;
+		s2_dirty_push(c);
+		s2_cursor_descend(c, level);
+	}
+	return held;
+}
 
 /*
  * Goes down also through entries that lead on although hardware does not follow them. For holders
  * of the space's lock: the tables behind BROKEN are theirs alone, and claims are waited for. HELD
- * tables become real before anything in them is changed; another CPU that is at one holds no lock,
- * and is done soon.
+ * tables become real before anything in them is changed.
  */
 static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
 {
@@ -453,10 +473,8 @@ static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
 	while (unlikely(c->level > level)) {
 		u64 *below = s2_entry_below(c->format, c->entry, c->level);
 
-		if (s2_entry_kind(c->format, c->entry, c->level) == S2_HELD) {
-			if (!s2_dirty_push(c)) {
-				cpu_relax();
-			}
+		if (s2_entry_is_held(c->format, c->entry)) {
+			s2_dirty_push(c);
 		} else if (below) {
 			s2_cursor_enter(c, below);
 		} else if (s2_entry_is_claim(c->format, c->entry)) {
@@ -663,6 +681,16 @@ static inline void s2_walk_end(struct s2 *s2, u64 outer)
 #define S2_SPACES_MAX (1 + S2_DEPENDENTS_MAX)
 u32 s2_all_spaces(struct s2 *s2, struct s2 *spaces[S2_SPACES_MAX]);
 
+/* Begins a walk: the cursor stands where `at` ends at for hardware. */
+static inline u64 s2_walk_to(struct s2_cursor *c, struct s2 *s2, gpa_t at)
+{
+	u64 outer = s2_walk_begin(s2);
+
+	s2_cursor_start(c, s2, at);
+	s2_cursor_descend(c, 0);
+	return outer;
+}
+
 /* Makes every CPU forget what the batch noted, in its space and those that depend on it, and waits
  * until that is so. */
 void s2_epoch_flush(struct s2_batch *batch);
@@ -733,6 +761,10 @@ bool s2_memory_is_shared(hpa_t first, u64 size);
 bool s2_memory_get(hpa_t first, u64 size);
 void s2_memory_put(hpa_t first, u64 size);
 
+/* s2_fault.c. Nothing is mapped by the cursor's entry. AGAIN: something is on its way there, or goes
+ * from there. NOENT: nothing is. */
+enum status s2_absence(const struct s2_cursor *c);
+
 /* s2_fault.c. Walks to `level`, making tables on the way. OK: the cursor stands on an entry of that
  * level which is free, or `transit`. EXISTS: on a leaf, or a table where a leaf should go. AGAIN,
  * NOMEM. In a walk. */
@@ -769,23 +801,32 @@ u64 s2_withheld(const struct s2_format *f, u64 entry);
 /* Before any leaf of a space is shared. */
 void s2_share_begin(struct s2 *s2);
 
-/* The memory of the cursor's leaf gets another holder, and the leaf loses write, which is noted in
- * `batch`. Returns the leaf for the other holder, or 0: lost a race. In a walk, with the space's
- * lock; afterwards, and before anybody relies on the memory's bytes, walks are to be waited for. */
-u64 s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch);
+/* The memory of the cursor's leaf gets another holder, and the leaf, which the other's is to be like,
+ * loses write, which is noted in `batch`. False: lost a race. In a walk, with the space's lock;
+ * afterwards, and before anybody relies on the memory's bytes, walks are to be waited for. */
+bool s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch);
 
 /*
- * A leaf that changes its frame without the lock: it is claimed, which nobody can do twice; then no
- * CPU uses the old translation any more; then something else takes its place. The batch is open,
- * and closed afterwards.
+ * A leaf changes its frame without the lock: it is claimed, which nobody can do twice; then no CPU
+ * uses the old translation any more; then something else takes its place. Not in a walk, nor with a
+ * batch of this CPU's open.
  *
- * claim: in a walk; false: lost a race. await: outside of one; now the old frame is as the guest
- * left it, and the leaf's references to it are the caller's. settle: `entry` takes the claim's
- * place; false: the table that it was in, of level 0, is gone.
+ * OK; what `judge` said; AGAIN: lost a race, or the table that the leaf was in, of level 0, is gone,
+ * and with it the leaf that was to be put back.
  */
-bool s2_claim(struct s2_cursor *c, struct s2_batch *batch);
-void s2_claim_await(struct s2_batch *batch);
-bool s2_claim_settle(struct s2_batch *batch, gpa_t at, unsigned level, u64 entry);
+struct s2_change {
+	gpa_t at;
+	/* May the cursor's leaf be claimed? In a walk. */
+	enum status (*judge)(struct s2_change *change, struct s2_cursor *c);
+	/* What takes its place: `leaf` again, or another entry. The old memory is as the guest left
+	 * it, and unless the leaf is put back its references are the caller's. */
+	u64 (*replace)(struct s2_change *change);
+
+	struct s2_batch batch; /* its own, closed in the end */
+	u64 leaf;	       /* what was claimed */
+	unsigned level;
+};
+enum status s2_change_leaf(struct s2 *s2, struct s2_change *change);
 
 /* The level that the leaf (or typed entry) must be split to, so that `at` lies between two; its own
  * level when it does already. */

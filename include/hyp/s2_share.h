@@ -100,6 +100,9 @@ void s2_rmap_forget(struct s2_rmap *rmap, struct s2_member *member);
  * be there. */
 struct s2_holder *s2_next_holder(struct s2_rmap *rmap, hpa_t frame, struct s2_holder *holder);
 
+/* The holder's page may be in another frame now; s2_merge() says so itself. */
+void s2_rmap_correct(struct s2_rmap *rmap, struct s2_holder *holder);
+
 /*
  * If the pages of `a` and `b` have equal bytes, `b` gets the frame of `a`, and its own goes. Each
  * space has one round of invalidation, `a` only if it could write. Bytes are compared when nobody

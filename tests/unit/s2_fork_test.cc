@@ -843,6 +843,23 @@ TEST_P(S2Fork, a_range_operation_looks_again_at_what_a_copy_has_divided)
 	EXPECT_EQ(levels, (std::vector<unsigned>{1, 0}));
 }
 
+TEST_P(S2Fork, a_write_while_logging_ends_leaves_no_mark_of_it)
+{
+	const struct s2_format *f = GetParam().format;
+
+	map_block(MIB(2), 0);
+	map_block(MIB(4), 0);
+	ASSERT_EQ(fork(MIB(2), MIB(4)), OK);
+	ASSERT_EQ(unmap_of(&child, MIB(4), PAGE_SIZE), OK);
+	s2.marks |= f->log;
+	s2.logging = S2_LOG_ENDING;
+	EXPECT_TRUE(write(&s2, MIB(2), 1));
+	EXPECT_FALSE(write(&s2, MIB(4), 1));
+	EXPECT_EQ(raw(&s2, MIB(2)) & f->log, 0u);
+	EXPECT_EQ(raw(&s2, MIB(4)) & f->log, 0u);
+	s2.logging = S2_LOG_OFF;
+}
+
 // Dirty logging has put the copy's table on hold, and another CPU is just looking into it.
 TEST_P(S2Fork, a_copy_waits_for_who_looks_into_its_held_table)
 {
