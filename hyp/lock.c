@@ -1,4 +1,5 @@
-/* The slow half of a lock: somebody else is in. Out of line, so that taking a free one stays short. */
+/* The slow half of a lock: somebody else is in. Out of line, so that taking a free one stays short.
+ */
 #include "hyp/lock.h"
 
 void lock_wait(struct lock *l, u32 ticket)

@@ -109,6 +109,15 @@ void s2_set_memory_bits(struct s2 *s2)
 	}
 }
 
+/* The short walk does not see what is another space's, so it is shut where anything is. */
+void s2_count_loans(struct s2 *s2, u32 count)
+{
+	u64 entries = s2->format->plain && count == 0 ? BIT(s2->ipa_bits) >> s2->root_shift : 0;
+
+	store_relaxed(&s2->loan_count, count);
+	store_relaxed(&s2->walk.plain_root_entries, entries);
+}
+
 /* Not wider than the levels, nor than what an entry can hold: hardware takes no more (D8.1.9). */
 static bool width_is_valid(const struct s2_format *f, unsigned ipa_bits)
 {
@@ -131,9 +140,7 @@ enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_
 		.root_shift = format->shift[root_level],
 		.walk = {.mask = format->table | format->large_mask,
 			 .table = format->table,
-			 .address = format->address,
-			 .plain_root_entries =
-				 format->plain ? BIT(ipa_bits) >> format->shift[root_level] : 0},
+			 .address = format->address},
 		.traits = arch_s2_traits(),
 		.owner = owner,
 		.generation = 1,
@@ -143,6 +150,7 @@ enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_
 	for (unsigned level = 0; level < format->levels; level++) {
 		s2->inside[level] = s2_span(format, level) - 1;
 	}
+	s2_count_loans(s2, 0);
 	set_perm_bits(s2);
 	s2_set_memory_bits(s2);
 	if (!build_top(s2, tables)) {

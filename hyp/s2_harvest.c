@@ -79,8 +79,8 @@ static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 
 	job->left -= min_u64(job->left, count);
 	job->h->looked_count += count;
-	unroll_loop(8)
-	for (; slot < end; slot++) {
+	unroll_loop(8) for (; slot < end; slot++)
+	{
 		if (unlikely(load_relaxed(slot) & accessed)) {
 			any |= look_closer(job, slot, at + ((u64)(slot - first) << page_shift));
 		}

@@ -131,7 +131,7 @@ static enum status make_known(struct s2 *s2, const struct s2_loan *loan)
 		place->from = loan->from;
 		place->level = loan->level;
 		store_release(&place->end, loan->end);
-		atomic_add(&s2->loan_count, 1);
+		s2_count_loans(s2, s2->loan_count + 1);
 		s2_epoch_wait_walks(s2);
 	}
 	lock_drop(&s2->lock);
@@ -142,7 +142,8 @@ static void withdraw(struct s2 *s2, const struct s2_loan *loan)
 {
 	lock_take(&s2->lock);
 	store_release(&s2_loan_in(s2, loan->start, loan->end)->end, 0);
-	if (atomic_sub(&s2->loan_count, 1) == 0) {
+	s2_count_loans(s2, s2->loan_count - 1);
+	if (s2->loan_count == 0) {
 		s2->linked_level = S2_LEVELS_MAX;
 	}
 	lock_drop(&s2->lock);

@@ -593,14 +593,14 @@ static inline bool map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr att
 	bool mapped = false;
 	unsigned level;
 
-	if ((at.v & s2->inside[0]) || (a.v & ~f->address) ||
+	if (((at.v & s2->inside[0]) | (a.v & ~f->address)) != 0 ||
 	    a.v - frame_table.ram_start < frame_table.ram_bytes) {
 		return false;
 	}
 	lock_take(&s2->lock);
 	bits = s2_leaf_bits(s2, attr, 0);
-	if (bits != S2_CANNOT && !s2->loan_count && s2_walk_plain(s2, at, &level, &slot, &entry) &&
-	    level == 0 && entry == f->empty) {
+	if (bits != S2_CANNOT && s2_walk_plain(s2, at, &level, &slot, &entry) && level == 0 &&
+	    entry == f->empty) {
 		mapped = s2_page_fill(s2, slot, a.v | bits);
 	}
 	lock_drop(&s2->lock);

@@ -354,7 +354,7 @@ static inline bool unmap_page(struct s2 *s2, gpa_t at, struct s2_batch *batch)
 		return false;
 	}
 	lock_take(&s2->lock);
-	if (!s2->loan_count && s2_walk_plain(s2, at, &level, &slot, &entry) && level == 0 &&
+	if (s2_walk_plain(s2, at, &level, &slot, &entry) && level == 0 &&
 	    s2_entry_present(s2->format, entry)) {
 		left = s2_page_clear(s2, slot, entry, at, batch);
 		if (unlikely(left == 0)) {

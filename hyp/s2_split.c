@@ -141,8 +141,7 @@ bool s2_split_leaf(struct s2_cursor *c, u64 *table, struct s2_batch *batch)
 	s2_parts_share(s2, old, c->level);
 	s2_count_leaves(s2, c->level, -1);
 	s2_count_leaves(s2, c->level - 1, (s64)s2_table_entries(f));
-	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), s2_span(f, c->level),
-			    c->level, 1);
+	s2_batch_note_range(batch, gpa(s2_cursor_first(c)), s2_span(f, c->level), c->level, 1);
 	if (!at_once) {
 		s2_batch_note_broken(batch, c->slot, table);
 	}

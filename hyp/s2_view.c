@@ -118,7 +118,7 @@ enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct
 
 static void end_view(struct s2 *view)
 {
-	view->loan_count = 0;
+	s2_count_loans(view, 0);
 	s2_destroy(view);
 	if (view->rules) {
 		frame_put(ptr_hpa(view->rules));
@@ -145,7 +145,7 @@ enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 	view->rules[1] = perm;
 	end_rules(view->rules, 2, s2_table_entries(view->format));
 	view->loans[0] = (struct s2_loan){.end = BIT(base->ipa_bits), .from = base};
-	view->loan_count = 1;
+	s2_count_loans(view, 1);
 	return OK;
 }
 

@@ -105,25 +105,25 @@ static struct s2_attr decode(u64 entry, unused bool large)
  */
 #define SHAPE_4K                                                                                   \
 	S2_GEOMETRY(12, 9), .plain = true, .levels = 4, .leaf_levels = BITS(2, 0),                 \
-	.contiguous_log2 = {4, 4, 4}, .address = BITS(47, 12), SH_OWN
+			    .contiguous_log2 = {4, 4, 4}, .address = BITS(47, 12), SH_OWN
 #define SHAPE_16K                                                                                  \
-	S2_GEOMETRY(14, 11), .levels = 3, .leaf_levels = BITS(1, 0),                \
-	.contiguous_log2 = {7, 5}, .address = BITS(47, 14), SH_OWN
+	S2_GEOMETRY(14, 11), .levels = 3, .leaf_levels = BITS(1, 0), .contiguous_log2 = {7, 5},    \
+			     .address = BITS(47, 14), SH_OWN
 #define SHAPE_64K                                                                                  \
-	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(1, 0),                \
-	.contiguous_log2 = {5, 5}, .address = BITS(47, 16), SH_OWN
+	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(1, 0), .contiguous_log2 = {5, 5},    \
+			     .address = BITS(47, 16), SH_OWN
 #define SHAPE_4K_LPA2                                                                              \
-	S2_GEOMETRY(12, 9), .levels = 5, .leaf_levels = BITS(3, 0),                 \
-	.contiguous_log2 = {4, 4, 4}, .address = BITS(49, 12), .address_high = LPA2_HIGH,          \
-	.address_high_shift = 50 - 8, SH_OF_SPACE
+	S2_GEOMETRY(12, 9), .levels = 5, .leaf_levels = BITS(3, 0), .contiguous_log2 = {4, 4, 4},  \
+			    .address = BITS(49, 12), .address_high = LPA2_HIGH,                    \
+			    .address_high_shift = 50 - 8, SH_OF_SPACE
 #define SHAPE_16K_LPA2                                                                             \
-	S2_GEOMETRY(14, 11), .levels = 4, .leaf_levels = BITS(2, 0),                \
-	.contiguous_log2 = {7, 5}, .address = BITS(49, 14), .address_high = LPA2_HIGH,             \
-	.address_high_shift = 50 - 8, SH_OF_SPACE
+	S2_GEOMETRY(14, 11), .levels = 4, .leaf_levels = BITS(2, 0), .contiguous_log2 = {7, 5},    \
+			     .address = BITS(49, 14), .address_high = LPA2_HIGH,                   \
+			     .address_high_shift = 50 - 8, SH_OF_SPACE
 #define SHAPE_64K_LPA                                                                              \
-	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(2, 0),                \
-	.contiguous_log2 = {5, 5}, .address = BITS(47, 16), .address_high = LPA_HIGH,              \
-	.address_high_shift = 48 - 12, SH_OWN
+	S2_GEOMETRY(16, 13), .levels = 3, .leaf_levels = BITS(2, 0), .contiguous_log2 = {5, 5},    \
+			     .address = BITS(47, 16), .address_high = LPA_HIGH,                    \
+			     .address_high_shift = 48 - 12, SH_OWN
 
 /* DBM is the mark `log` also on CPUs that take no notice of it: they ignore it then. */
 #define FORMAT(symbol, text, shape, attributes)                                                    \

@@ -20,10 +20,11 @@
  */
 /* WRITE, ACCESSED and DIRTY are the format's own. */
 #define S2_X86_FACTS(depth)                                                                        \
-	S2_GEOMETRY(12, 9), .plain = true, .levels = (depth), .top_level = (depth) - 1,            \
-	.root_level_min = 1, .root_tables_max = 16, .leaf_levels = BITS(2, 0),                     \
-	.large_mask = LARGE, .large_value = LARGE, .address = ADDRESS, .log = LOG, .cow = COW,     \
-	.write = WRITE, .accessed = ACCESSED, .accessed_table = ACCESSED, .dirty = DIRTY,          \
-	.absent_invert = BITS(62, 15)
+	S2_GEOMETRY(12, 9), .plain = true, .levels = (depth), .top_level = (depth)-1,              \
+			    .root_level_min = 1, .root_tables_max = 16, .leaf_levels = BITS(2, 0), \
+			    .large_mask = LARGE, .large_value = LARGE, .address = ADDRESS,         \
+			    .log = LOG, .cow = COW, .write = WRITE, .accessed = ACCESSED,          \
+			    .accessed_table = ACCESSED, .dirty = DIRTY,                            \
+			    .absent_invert = BITS(62, 15)
 
 #endif

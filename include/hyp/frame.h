@@ -51,8 +51,8 @@ struct frame {
 		struct {
 			u32 next, prev; /* FREE: neighbours in the buddy's list, as frame numbers */
 		};
-		u64 gfn;  /* GUEST: the guest frame number that maps it (reverse map) */
-		u64 link; /* on a batch's list: host-physical address of the next head, or 0 */
+		u64 gfn;   /* GUEST: the guest frame number that maps it (reverse map) */
+		u64 link;  /* on a batch's list: host-physical address of the next head, or 0 */
 		u64 table; /* TABLE: the space's word on it (hyp/s2_cursor.h) */
 	};
 	union {
@@ -123,7 +123,7 @@ struct frame_table {
 	u64 base_pfn;
 	u64 count;
 	u64 ram_start, ram_bytes; /* the same in bytes */
-	u64 given; /* frames that frame_give was told of */
+	u64 given;		  /* frames that frame_give was told of */
 };
 extern struct frame_table frame_table;
 

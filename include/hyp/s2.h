@@ -21,8 +21,8 @@
  * Errors mean: NOMEM no frame for a table, nothing was changed; EXISTS something is mapped in the
  * range; NOENT nothing is mapped there; INVALID misaligned, empty, outside the space, or not to be
  * said in this format; DENIED the frames are no guest's to have (I4), or the range is on loan from
- * another space (hyp/s2_view.h); AGAIN another CPU changed the place meanwhile, or a batch over it is
- * open: look again; MORE the budget is used up.
+ * another space (hyp/s2_view.h); AGAIN another CPU changed the place meanwhile, or a batch over it
+ * is open: look again; MORE the budget is used up.
  *
  * A program of its own against this header stands in docs/LIBRARY.md.
  */
@@ -74,10 +74,10 @@ struct s2_leaf {
 };
 
 #define S2_STATS(X)                                                                                \
-	X(leaf_4k) /* entries mapped now, of level 0 */                                            \
-	X(leaf_2m) /* of level 1 */                                                                \
-	X(leaf_1g) /* of level 2 and above */                                                      \
-	X(tables)  /* table pages in use, root included */                                         \
+	X(leaf_4k)   /* entries mapped now, of level 0 */                                          \
+	X(leaf_2m)   /* of level 1 */                                                              \
+	X(leaf_1g)   /* of level 2 and above */                                                    \
+	X(tables)    /* table pages in use, root included */                                       \
 	X(map_races) /* a fault found that another CPU had been faster */                          \
 	X(splits)                                                                                  \
 	X(collapses)                                                                               \
@@ -109,11 +109,11 @@ struct s2_cpu {
 /* What the machine can do for a space: set by s2_init from arch_s2_traits(), may be changed before
  * the first mapping. */
 enum s2_trait {
-	S2_SIZE_CHANGE = 1,	/* a leaf may become a table of equal leaves without a break: BBM
-				   level 2 (DDI 0487, D8.14.2) */
-	S2_NONCOHERENT = 2,	/* table walkers do not snoop: written lines are cleaned to memory */
+	S2_SIZE_CHANGE = 1, /* a leaf may become a table of equal leaves without a break: BBM
+			       level 2 (DDI 0487, D8.14.2) */
+	S2_NONCOHERENT = 2, /* table walkers do not snoop: written lines are cleaned to memory */
 	S2_HARDWARE_ACCESSED = 4, /* hardware sets accessed flags; else the first use faults */
-	S2_HARDWARE_DIRTY = 8,	/* and dirty state; else writes are logged by write protection */
+	S2_HARDWARE_DIRTY = 8,	  /* and dirty state; else writes are logged by write protection */
 };
 
 enum s2_logging { S2_LOG_OFF, S2_LOG_ON, S2_LOG_ENDING };
@@ -137,30 +137,30 @@ struct s2 {
 	const struct s2_format *format;
 	u8 ipa_bits; /* guest-physical addresses are [0, 2^ipa_bits) */
 	u8 root_level;
-	u8 root_shift; /* an entry of the root spans 2^root_shift */
-	u8 traits; /* of enum s2_trait */
-	u16 owner; /* of its frames */
+	u8 root_shift;		   /* an entry of the root spans 2^root_shift */
+	u8 traits;		   /* of enum s2_trait */
+	u16 owner;		   /* of its frames */
 	u64 inside[S2_LEVELS_MAX]; /* the bits of an address inside an entry of a level */
 	struct s2_walk {
-		u64 mask, table; /* (entry & mask) == table: it leads to a table */
-		u64 address;	 /* of which these bits are the address, in plain formats */
-		u64 plain_root_entries; /* 0 when the format is not plain */
+		u64 mask, table;	/* (entry & mask) == table: it leads to a table */
+		u64 address;		/* of which these bits are the address, in plain formats */
+		u64 plain_root_entries; /* 0: walks take the long way */
 	} walk;				/* what every walk needs, of the format and of this space */
-	u64 *root; /* where software's walks begin: tables side by side */
-	u64 *top;  /* where hardware's begin: the root, or a table above that leads to it */
+	u64 *root;			/* where software's walks begin: tables side by side */
+	u64 *top; /* where hardware's begin: the root, or a table above that leads to it */
 
 	u64 ident; /* VMID, VPID, ASID with its generation; see hyp/s2_ident.h */
 
-	struct lock lock;      /* range operations among themselves */
+	struct lock lock; /* range operations among themselves */
 	bool undivided; /* leaves were split and a block of frames was not: several may be in one */
-	u64 marks;	       /* which of the format's log and cow leaves here may have */
-	u8 logging;	       /* enum s2_logging; atomic */
+	u64 marks;	/* which of the format's log and cow leaves here may have */
+	u8 logging;	/* enum s2_logging; atomic */
 	/* A new leaf's bits, by what it is to be, marks included: tables of format->encode. */
 #define S2_CANNOT (~0ull)
 	u64 perm_bits[S2_RWX + 1];
 	u64 memory_bits[2][S2_MEMORY_TYPES]; /* [is large] */
 	u64 new_leaf;			     /* marks that new leaves get, in memory_bits already */
-	u64 generation;	       /* clock of batches and walks, from 1; atomic */
+	u64 generation;			     /* clock of batches and walks, from 1; atomic */
 	u64 open[S2_OPEN_MAX]; /* generations of batches not yet closed, 0 = free slot; atomic */
 	u64 flush_generation;  /* CPUs whose `flushed` is older flush at entry, from 1; atomic */
 	struct s2_cpu cpu[CPU_MAX];
@@ -169,8 +169,8 @@ struct s2 {
 	struct s2_dependent dependents[S2_DEPENDENTS_MAX];
 	struct s2_loan loans[S2_LOANS_MAX];
 	u32 dependent_count, loan_count;
-	u8 linked_level; /* from this one up, table flags do not tell of everybody's use */
-	u64 *rules;	 /* a view's: see hyp/s2_view.c; NULL in any other space */
+	u8 linked_level;       /* from this one up, table flags do not tell of everybody's use */
+	u64 *rules;	       /* a view's: see hyp/s2_view.c; NULL in any other space */
 	struct s2_stats stats; /* atomic_add */
 };
 
@@ -191,9 +191,9 @@ void s2_destroy(struct s2 *s2);
 /*
  * From ranges to everything: a close invalidates its ranges while that takes no more invalidations
  * (arch_s2_flush_cost) than refilling the TLB is worth. A CPU's TLB has 1,000 to 2,000 entries, of
- * which one guest has perhaps half; a refill is a walk that mostly hits the caches, some 20 cycles; a
- * broadcast invalidation is answered by every CPU, some 50 to 100. So 512 of the one are about 200
- * of the other for each CPU, and with several CPUs the larger number is right. Where nothing is
+ * which one guest has perhaps half; a refill is a walk that mostly hits the caches, some 20 cycles;
+ * a broadcast invalidation is answered by every CPU, some 50 to 100. So 512 of the one are about
+ * 200 of the other for each CPU, and with several CPUs the larger number is right. Where nothing is
  * broadcast there are no ranges: a flush of the whole space at the next entry is the unit.
  */
 #define S2_FLUSH_WHOLE_COST 512
@@ -213,7 +213,7 @@ void s2_destroy(struct s2 *s2);
  */
 struct s2_batch {
 	/* The caller's to set after s2_batch_open(). */
-	u64 budget;  /* entries that operations may still look at; then they stop with MORE */
+	u64 budget;   /* entries that operations may still look at; then they stop with MORE */
 	bool enlarge; /* unmap: where a split has no memory for its table, the whole leaf goes */
 
 	/* The caller's to read. */
@@ -229,7 +229,7 @@ struct s2_batch {
 	bool everything;
 	struct s2_batch_range {
 		u64 start, end;
-		u8 level; /* of all entries in it, or S2_LEVELS_MAX when mixed */
+		u8 level;		  /* of all entries in it, or S2_LEVELS_MAX when mixed */
 	} ranges[S2_BATCH_RANGES], *last; /* NULL: none, or everything */
 	u64 frames; /* list of leaf blocks held by nobody else, by struct frame.link; 0 = none */
 	u32 shared_count;
@@ -240,8 +240,8 @@ struct s2_batch {
 };
 
 void s2_batch_open(struct s2_batch *batch, struct s2 *s2);
-/* Invalidate, wait, make what was broken, free. After it every change of the batch has reached every
- * CPU (I1). One round of invalidation, whatever is in it; none when nothing is. */
+/* Invalidate, wait, make what was broken, free. After it every change of the batch has reached
+ * every CPU (I1). One round of invalidation, whatever is in it; none when nothing is. */
 void s2_batch_close(struct s2_batch *batch);
 
 /* ---- Operations on ranges; [gpa, gpa + size) is page-aligned and not empty ------------------ */
@@ -249,8 +249,8 @@ void s2_batch_close(struct s2_batch *batch);
 enum s2_if_mapped {
 	S2_ERROR,   /* EXISTS */
 	S2_SKIP,    /* leave out exactly what is mapped */
-	S2_UPGRADE, /* the same frame gets the permissions it lacks; another frame: EXISTS, and so is a
-		       leaf that lacks some and sticks out of the range: split it first */
+	S2_UPGRADE, /* the same frame gets the permissions it lacks; another frame: EXISTS, and so
+		       is a leaf that lacks some and sticks out of the range: split it first */
 };
 
 /*
@@ -282,12 +282,12 @@ enum status s2_unmap(struct s2 *s2, gpa_t gpa, u64 size, struct s2_batch *batch)
  */
 enum status s2_protect(struct s2 *s2, gpa_t gpa, u64 size, u8 perm, struct s2_batch *batch);
 
-/* Replaces the leaf (or typed entry) that contains `gpa` by ones of `level`, every translation kept.
- * NOENT, NOMEM, INVALID. */
+/* Replaces the leaf (or typed entry) that contains `gpa` by ones of `level`, every translation
+ * kept. NOENT, NOMEM, INVALID. */
 enum status s2_split(struct s2 *s2, gpa_t gpa, unsigned level, struct s2_batch *batch);
 
-/* The same for every leaf above `level` in the range. NOMEM, MORE: batch->next says how far it came;
- * what was split stays split. */
+/* The same for every leaf above `level` in the range. NOMEM, MORE: batch->next says how far it
+ * came; what was split stays split. */
 enum status s2_split_range(struct s2 *s2, gpa_t gpa, u64 size, unsigned level,
 			   struct s2_batch *batch);
 
@@ -309,7 +309,7 @@ enum s2_why {
 #define X(name, text) name,
 	S2_WHYS(X)
 #undef X
-	S2_WHY_COUNT
+		S2_WHY_COUNT
 };
 const char *s2_why_text(enum s2_why why);
 
@@ -321,13 +321,13 @@ struct s2_collapsed {
 };
 
 /*
- * Maps each aligned region of `level`'s size that lies in the range by one leaf, in place, where its
- * tables of the level below allow. Accessed and dirty of the leaf are those of any of its pages.
- * The change is made at the close of `batch`; a guest that changes a page in between wins, and the
- * region stays as it is (stats.collapses_undone). Needs no memory. INVALID, MORE.
+ * Maps each aligned region of `level`'s size that lies in the range by one leaf, in place, where
+ * its tables of the level below allow. Accessed and dirty of the leaf are those of any of its
+ * pages. The change is made at the close of `batch`; a guest that changes a page in between wins,
+ * and the region stays as it is (stats.collapses_undone). Needs no memory. INVALID, MORE.
  */
-enum status s2_collapse(struct s2 *s2, gpa_t gpa, u64 size, unsigned level,
-			struct s2_batch *batch, struct s2_collapsed *report);
+enum status s2_collapse(struct s2 *s2, gpa_t gpa, u64 size, unsigned level, struct s2_batch *batch,
+			struct s2_collapsed *report);
 
 /* ---- Faults: no lock, any CPU, any time ---------------------------------------------------- */
 
@@ -339,13 +339,13 @@ enum status s2_collapse(struct s2 *s2, gpa_t gpa, u64 size, unsigned level,
 enum status s2_map_leaf(struct s2 *s2, gpa_t gpa, unsigned level, hpa_t hpa, struct s2_attr attr);
 
 /*
- * Says of the empty place at `gpa` (aligned to `level`, which need not be one of leaves) that its bytes
- * are stored elsewhere, or that no memory belongs there: `kind` is STORED or MMIO, `payload` (48 bits;
- * of CPUs with L1TF as many as their address bits less 16) the owner's. With a batch that is open it
- * also takes the place of a leaf of `level` that this batch has cleared: then no fault comes in
- * between, but until the close nothing but the same frame may be filled in there (I9). Unmapping
- * forgets it; where a range ends inside of it, its other parts keep it, each with the same payload.
- * EXISTS, AGAIN, NOMEM, INVALID.
+ * Says of the empty place at `gpa` (aligned to `level`, which need not be one of leaves) that its
+ * bytes are stored elsewhere, or that no memory belongs there: `kind` is STORED or MMIO, `payload`
+ * (48 bits; of CPUs with L1TF as many as their address bits less 16) the owner's. With a batch that
+ * is open it also takes the place of a leaf of `level` that this batch has cleared: then no fault
+ * comes in between, but until the close nothing but the same frame may be filled in there (I9).
+ * Unmapping forgets it; where a range ends inside of it, its other parts keep it, each with the
+ * same payload. EXISTS, AGAIN, NOMEM, INVALID.
  */
 enum status s2_set_typed(struct s2 *s2, gpa_t gpa, unsigned level, enum s2_kind kind, u64 payload,
 			 const struct s2_batch *batch);
@@ -353,8 +353,8 @@ enum status s2_set_typed(struct s2 *s2, gpa_t gpa, unsigned level, enum s2_kind 
 /*
  * The leaf takes the place of the STORED entry of `level` that has this payload, as s2_map_leaf()
  * would put it there. EXISTS: another CPU was faster. NOENT: something else is there, or nothing (a
- * larger STORED entry is split first: s2_split). AGAIN, DENIED, INVALID. Takes over one reference of
- * `hpa` when OK.
+ * larger STORED entry is split first: s2_split). AGAIN, DENIED, INVALID. Takes over one reference
+ * of `hpa` when OK.
  */
 enum status s2_fill_stored(struct s2 *s2, gpa_t gpa, unsigned level, u64 payload, hpa_t hpa,
 			   struct s2_attr attr);
@@ -373,10 +373,10 @@ static inline struct s2_leaf s2_query(struct s2 *s2, gpa_t gpa);
 bool s2_validate(struct s2 *s2, gpa_t gpa, u64 size, u8 perm);
 
 /*
- * The first address from `from` on, a multiple of `align` (a power of two) and of the page size, where
- * `size` bytes are free and end at `end` or before. What is in transit, broken or typed is not free.
- * Nothing is locked, so it may be taken by others when the caller gets there: mapping says so.
- * NOENT: there is none. INVALID: no whole pages, or no power of two.
+ * The first address from `from` on, a multiple of `align` (a power of two) and of the page size,
+ * where `size` bytes are free and end at `end` or before. What is in transit, broken or typed is
+ * not free. Nothing is locked, so it may be taken by others when the caller gets there: mapping
+ * says so. NOENT: there is none. INVALID: no whole pages, or no power of two.
  */
 enum status s2_find_gap(struct s2 *s2, gpa_t from, gpa_t end, u64 size, u64 align, gpa_t *gap);
 
@@ -420,7 +420,8 @@ struct s2_populate {
 	/* Anybody's to set, at any time: CPUs stop at the next leaf. What is mapped stays. */
 	bool cancel;
 
-	/* The answer, in pages of level 0; final when every CPU's s2_populate_work() has returned. */
+	/* The answer, in pages of level 0; final when every CPU's s2_populate_work() has returned.
+	 */
 	u64 mapped_pages;  /* by this job */
 	u64 present_pages; /* that were there, mapped or typed, when they were looked at */
 
@@ -444,8 +445,8 @@ enum status s2_populate_work(struct s2_populate *populate);
 enum s2_harvest_tables {
 	S2_TABLES_CLEAR,  /* cleared where leaves' are */
 	S2_TABLES_RETAIN, /* left as it is, and not looked at: every leaf is */
-	S2_TABLES_FREE,	  /* as CLEAR; and a table of which nothing was used goes, with what it maps,
-			     into the batch: for memory that can be mapped again from elsewhere */
+	S2_TABLES_FREE, /* as CLEAR; and a table of which nothing was used goes, with what it maps,
+			   into the batch: for memory that can be mapped again from elsewhere */
 };
 
 /* A leaf that was used since its flag was last cleared. */
@@ -453,22 +454,23 @@ typedef void (*s2_young_fn)(void *context, gpa_t gpa, unsigned level);
 
 struct s2_harvest {
 	/* The caller's. */
-	bool clear;   /* test and clear, else test alone */
-	u8 tables;    /* enum s2_harvest_tables */
-	u8 finest;    /* the lowest level to tell apart, 0 or 1: 1 says of each 2 MiB whether any of
-			 it was used, and need not look at pages where hardware says so of tables */
-	u64 *bitmap;  /* a bit for each page of level 0 from the range's start on, set where young; or
-			 NULL. A leaf above level 0 (or `finest`) sets the bit of its first page. */
+	bool clear;  /* test and clear, else test alone */
+	u8 tables;   /* enum s2_harvest_tables */
+	u8 finest;   /* the lowest level to tell apart, 0 or 1: 1 says of each 2 MiB whether any of
+			it was used, and need not look at pages where hardware says so of tables */
+	u64 *bitmap; /* a bit for each page of level 0 from the range's start on, set where young;
+			or NULL. A leaf above level 0 (or `finest`) sets the bit of its first page.
+		      */
 	s2_young_fn young; /* or NULL */
 	void *context;
 	u64 budget;		/* entries to look at before it stops with MORE; 0: all */
 	struct s2_batch *batch; /* of S2_TABLES_FREE, else NULL */
 
 	/* The answer; counts add up over calls. */
-	u64 next;	     /* after MORE: the address to go on at */
-	u64 young_count;     /* leaves (of `finest` or above) that were used */
-	u64 looked_count;    /* entries that were looked at */
-	u64 skipped_count;   /* tables of level 0 that nobody had to look into */
+	u64 next;	   /* after MORE: the address to go on at */
+	u64 young_count;   /* leaves (of `finest` or above) that were used */
+	u64 looked_count;  /* entries that were looked at */
+	u64 skipped_count; /* tables of level 0 that nobody had to look into */
 };
 
 /*
@@ -523,8 +525,8 @@ enum status s2_dirty_get(struct s2 *s2, gpa_t gpa, u64 size, u64 *bitmap);
  * Begins to watch the pages anew whose bits are set. A large leaf that was written is first split,
  * down to leaves of `finest` if memory for tables can be had, so that next time smaller pages are
  * told apart: it grows fine where it is written. To have it fine from the first write on, split it
- * before (s2_split_range). A leaf that stays large is cleared if it lies in the range and all of its
- * bits are set; else it stays written.
+ * before (s2_split_range). A leaf that stays large is cleared if it lies in the range and all of
+ * its bits are set; else it stays written.
  */
 enum status s2_dirty_clear(struct s2 *s2, gpa_t gpa, u64 size, const u64 *bitmap, unsigned finest,
 			   struct s2_batch *batch);
@@ -534,8 +536,8 @@ enum status s2_dirty_clear(struct s2 *s2, gpa_t gpa, u64 size, const u64 *bitmap
 enum status s2_dirty_set(struct s2 *s2, gpa_t gpa, u64 size, const u64 *bitmap);
 
 /*
- * Sets the bits of pages that hardware logged (PML): `addresses` as hardware wrote them, and as many
- * as it wrote. Flags in the tables say the same and more, as what was mapped, or set by
+ * Sets the bits of pages that hardware logged (PML): `addresses` as hardware wrote them, and as
+ * many as it wrote. Flags in the tables say the same and more, as what was mapped, or set by
  * s2_dirty_set(), is in no hardware's log: so this spares early rounds the walk of s2_dirty_get(),
  * and the last one calls it, over the same bitmap.
  */
@@ -546,7 +548,8 @@ enum status s2_dirty_log(struct s2 *s2, gpa_t gpa, u64 size, const u64 *addresse
  * For faults, as those above: the guest could not go on at `gpa`. OK: it can now, as far as logging
  * is concerned; a write makes the leaf writable again, and written. NOENT: that is not about
  * logging, or no more: s2_query() says what the guest may do. AGAIN. Also for who writes for the
- * guest without a lock: before the write, and in one walk with it, so that a close in between waits.
+ * guest without a lock: before the write, and in one walk with it, so that a close in between
+ * waits.
  */
 enum status s2_dirty_fault(struct s2 *s2, gpa_t gpa, bool is_write);
 

@@ -422,7 +422,7 @@ static inline void s2_cursor_descend(struct s2_cursor *c, unsigned floor)
 
 /*
  * For short cuts: the entry that `at` ends at for hardware, and where, in a space of a plain
- * format. False: the format is not plain, or `at` is outside of the space.
+ * format with tables of its own alone. False: it is no such space, or `at` is outside of it.
  */
 static inline __attribute__((always_inline)) bool
 s2_walk_plain(const struct s2 *s2, gpa_t at, unsigned *level, u64 **slot, u64 *entry)
@@ -431,7 +431,7 @@ s2_walk_plain(const struct s2 *s2, gpa_t at, unsigned *level, u64 **slot, u64 *e
 
 	*level = s2->root_level;
 	*slot = s2->root + index;
-	if (unlikely(index >= s2->walk.plain_root_entries)) {
+	if (unlikely(index >= load_relaxed(&s2->walk.plain_root_entries))) {
 		return false;
 	}
 	if (*level == 0) {
@@ -701,10 +701,12 @@ void s2_epoch_wait_walks(struct s2 *s2);
 /* Every CPU flushes at its next natural entry, of dependents too. */
 void s2_epoch_owe(struct s2 *s2);
 
-/* ---- s2_link.c, s2_view.c: several roots over one memory --------------------------------------- */
+/* ---- s2_link.c, s2_view.c: several roots over one memory ---------------------------------------
+ */
 
-/* The closes of `s2` cover `dependent` from now on, until the call that takes this one back: no batch
- * of the caller's is open then. FULL; INVALID: one of the two is on the wrong side already. */
+/* The closes of `s2` cover `dependent` from now on, until the call that takes this one back: no
+ * batch of the caller's is open then. FULL; INVALID: one of the two is on the wrong side already.
+ */
 enum status s2_depend(struct s2 *s2, struct s2 *dependent);
 void s2_depend_no_more(struct s2 *s2, struct s2 *dependent);
 
@@ -718,8 +720,8 @@ static inline bool s2_is_on_loan(struct s2 *s2, u64 start, u64 end)
 /* At a flush: what views derived from what the batch noted goes before it is invalidated. */
 void s2_view_sweep(struct s2_batch *batch);
 
-/* s2_fault.c. Puts a leaf of `level` where the cursor, at its start, is to come to; as s2_map_leaf().
- * EXISTS: the cursor stands at what is there. In a walk section. */
+/* s2_fault.c. Puts a leaf of `level` where the cursor, at its start, is to come to; as
+ * s2_map_leaf(). EXISTS: the cursor stands at what is there. In a walk section. */
 enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit);
 
 /* s2_map.c. How many tables a range lacks, gone through in order of address. */
@@ -744,6 +746,8 @@ static inline bool s2_range_is_valid(const struct s2 *s2, gpa_t at, u64 size)
 
 /* s2.c. After new_leaf has changed: new leaves have it. */
 void s2_set_memory_bits(struct s2 *s2);
+/* Under the lock, or while nobody else knows the space. */
+void s2_count_loans(struct s2 *s2, u32 count);
 
 /* s2_map.c. I4: all of it is memory that a guest may have. */
 bool s2_memory_is_mappable(hpa_t first, u64 size);
@@ -761,8 +765,8 @@ bool s2_memory_is_shared(hpa_t first, u64 size);
 bool s2_memory_get(hpa_t first, u64 size);
 void s2_memory_put(hpa_t first, u64 size);
 
-/* s2_fault.c. Nothing is mapped by the cursor's entry. AGAIN: something is on its way there, or goes
- * from there. NOENT: nothing is. */
+/* s2_fault.c. Nothing is mapped by the cursor's entry. AGAIN: something is on its way there, or
+ * goes from there. NOENT: nothing is. */
 enum status s2_absence(const struct s2_cursor *c);
 
 /* s2_fault.c. Walks to `level`, making tables on the way. OK: the cursor stands on an entry of that
@@ -801,9 +805,9 @@ u64 s2_withheld(const struct s2_format *f, u64 entry);
 /* Before any leaf of a space is shared. */
 void s2_share_begin(struct s2 *s2);
 
-/* The memory of the cursor's leaf gets another holder, and the leaf, which the other's is to be like,
- * loses write, which is noted in `batch`. False: lost a race. In a walk, with the space's lock;
- * afterwards, and before anybody relies on the memory's bytes, walks are to be waited for. */
+/* The memory of the cursor's leaf gets another holder, and the leaf, which the other's is to be
+ * like, loses write, which is noted in `batch`. False: lost a race. In a walk, with the space's
+ * lock; afterwards, and before anybody relies on the memory's bytes, walks are to be waited for. */
 bool s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch);
 
 /*
@@ -811,8 +815,8 @@ bool s2_share_leaf(struct s2_cursor *c, struct s2_batch *batch);
  * uses the old translation any more; then something else takes its place. Not in a walk, nor with a
  * batch of this CPU's open.
  *
- * OK; what `judge` said; AGAIN: lost a race, or the table that the leaf was in, of level 0, is gone,
- * and with it the leaf that was to be put back.
+ * OK; what `judge` said; AGAIN: lost a race, or the table that the leaf was in, of level 0, is
+ * gone, and with it the leaf that was to be put back.
  */
 struct s2_change {
 	gpa_t at;

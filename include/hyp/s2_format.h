@@ -1,8 +1,9 @@
 /*
  * A format of second-level tables: the facts of one architecture's entries, as data.
  *
- * Levels count from the leaf: level 0 maps the smallest page, level 1 maps 2^index_bits of them, and
- * so on. (Arm's manual counts the other way round, Intel's counts from 1.) An entry has 8 bytes.
+ * Levels count from the leaf: level 0 maps the smallest page, level 1 maps 2^index_bits of them,
+ * and so on. (Arm's manual counts the other way round, Intel's counts from 1.) An entry has 8
+ * bytes.
  *
  * What data cannot say are two functions, permissions and memory type to bits and back. Nothing
  * outside a format's own file knows a bit of it.
@@ -72,15 +73,15 @@ struct s2_format {
 	const char *name;
 
 	/* Shape. */
-	u8 page_shift;	    /* of level 0: 12, 14, 16; this and the next two by S2_GEOMETRY */
-	u8 index_bits;	    /* a table has 2^index_bits entries and fills one page */
+	u8 page_shift; /* of level 0: 12, 14, 16; this and the next two by S2_GEOMETRY */
+	u8 index_bits; /* a table has 2^index_bits entries and fills one page */
 	u8 shift[S2_LEVELS_MAX + 1]; /* an entry of level n spans 2^shift[n] bytes */
-	u8 levels;	    /* levels there are, root included: a root is of level levels - 1 at most */
-	u8 top_level;	    /* hardware starts at this level; 0: wherever the root is */
+	u8 levels;    /* levels there are, root included: a root is of level levels - 1 at most */
+	u8 top_level; /* hardware starts at this level; 0: wherever the root is */
 	u8 root_level_min;  /* a root is of this level at least */
 	u8 root_tables_max; /* tables that a root may have side by side, a power of two */
 	u8 leaf_levels;	    /* bit n: level n may be a leaf */
-	bool plain; /* pages of 4 KiB, 512 entries, no high address bits: walked faster */
+	bool plain;	    /* pages of 4 KiB, 512 entries, no high address bits: walked faster */
 
 	/* What can be said. */
 	u8 ram;	     /* enum s2_memory: what a guest's RAM is to be */

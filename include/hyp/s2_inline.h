@@ -69,9 +69,8 @@ static inline struct s2_leaf s2_query(struct s2 *s2, gpa_t at)
 {
 	struct s2_found found = s2_find(s2, at);
 
-	return likely(found.entry & s2->format->present) ?
-		       s2_leaf_present(s2, found, at) :
-		       s2_leaf_absent(s2, found);
+	return likely(found.entry & s2->format->present) ? s2_leaf_present(s2, found, at)
+							 : s2_leaf_absent(s2, found);
 }
 
 #endif

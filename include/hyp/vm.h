@@ -90,10 +90,10 @@ struct vm {
 	u64 images_end; /* no image lies at or behind this guest-physical address */
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
-	void *console; /* the device that takes the operator's keys, see console.h */
+	void *console;		   /* the device that takes the operator's keys, see console.h */
 	struct exercise *exercise; /* NULL: its table is left alone */
 
-	struct s2 s2; /* locks itself */
+	struct s2 s2;		  /* locks itself */
 	u64 held_start, held_end; /* faults leave this range alone: vm_memory_hold() */
 	u32 changing;		  /* faults that give back a right, or copy a page; atomic */
 
@@ -147,8 +147,8 @@ enum status vm_mmio_add(struct vm *vm, struct mmio_region region);
 const struct mmio_region *vm_mmio_find(const struct vm *vm, gpa_t a);
 
 /*
- * The s2 fault of a RAM address: gets a frame, fills it, maps it, 2 MiB where it can; or gives back a
- * right that was withheld. OK and AGAIN mean: run the same instruction again. NOMEM.
+ * The s2 fault of a RAM address: gets a frame, fills it, maps it, 2 MiB where it can; or gives back
+ * a right that was withheld. OK and AGAIN mean: run the same instruction again. NOMEM.
  */
 enum status vm_memory_fault(struct vm *vm, const struct exit *exit);
 

@@ -56,13 +56,15 @@ struct mmu {
 	u64 address;
 	u64 write;
 	u64 leaf_accessed;
-	u64 table_accessed; /* the MMU's flag; on stage 2 the mark that the fault of a first use sets */
+	u64 table_accessed; /* the MMU's flag; on stage 2 the mark that the fault of a first use
+			       sets */
 	unsigned top_level; /* 0: the root's */
 	u8 traits;
 };
 
 static const struct mmu mmus[] = {
-	{"stage2", &s2_armv8_4k, true, BIT(0), BIT(1), 0, BITS(47, 12), BIT(7), BIT(10), BIT(57), 0, 0},
+	{"stage2", &s2_armv8_4k, true, BIT(0), BIT(1), 0, BITS(47, 12), BIT(7), BIT(10), BIT(57), 0,
+	 0},
 	{"ept", &s2_ept, false, BITS(2, 0), BIT(7), BIT(7), BITS(51, 12), BIT(1), BIT(8), BIT(8), 3,
 	 S2_HARDWARE_ACCESSED | S2_HARDWARE_DIRTY},
 };

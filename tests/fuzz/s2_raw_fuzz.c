@@ -279,9 +279,9 @@ static void raw_image(u8 how)
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
-	static const struct s2_format *const formats[] = {
-		NULL,	       &s2_armv8_4k,	 &s2_ept,	   &s2_npt,
-		&s2_ept5_mbec, &s2_armv8_4k_fwb, &s2_npt5,	   &s2_armv8_16k};
+	static const struct s2_format *const formats[] = {NULL,	    &s2_armv8_4k,  &s2_ept,
+							  &s2_npt,  &s2_ept5_mbec, &s2_armv8_4k_fwb,
+							  &s2_npt5, &s2_armv8_16k};
 	static bool begun;
 	u64 free_before;
 	u8 how;

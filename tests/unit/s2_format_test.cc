@@ -478,7 +478,8 @@ TEST_P(S2Format, each_address_bit_has_a_place)
 	for (int i = 0; i < 64; i++) {
 		u64 a = BIT(i);
 
-		EXPECT_EQ(s2_addresses_fit(f, hpa(a), BIT(f->page_shift)), (a & output_mask()) != 0) << i;
+		EXPECT_EQ(s2_addresses_fit(f, hpa(a), BIT(f->page_shift)), (a & output_mask()) != 0)
+			<< i;
 	}
 	for (int i = 0; i < 1000; i++) {
 		u64 a = random() & output_mask();

@@ -18,14 +18,16 @@ class S2Harvest : public S2Test
 	{
 		S2Test::SetUp();
 		f = GetParam().format;
-		// Hardware that keeps flags in tables sets leaves' too; others fault at the first use.
+		// Hardware that keeps flags in tables sets leaves' too; others fault at the first
+		// use.
 		s2.traits = f->accessed_table ? S2_HARDWARE_ACCESSED : 0;
 		bitmap.assign(kPages / 64, 0);
 	}
 
 	void map(u64 at, u64 size, u64 shift = PAGE_SIZE)
 	{
-		ASSERT_EQ(s2_map(&s2, gpa(at), hpa(kDevice + at + shift), size, kRwx, S2_ERROR), OK);
+		ASSERT_EQ(s2_map(&s2, gpa(at), hpa(kDevice + at + shift), size, kRwx, S2_ERROR),
+			  OK);
 	}
 
 	// A guest's use of an address, as the machine tells of it.

@@ -28,7 +28,8 @@ class S2Range : public S2Test
 	// Frames outside the frame table: as many as one likes.
 	void map_device(u64 at, u64 size, u64 shift = 0)
 	{
-		ASSERT_EQ(s2_map(&s2, gpa(at), hpa(kDevice + at + shift), size, kRwx, S2_ERROR), OK);
+		ASSERT_EQ(s2_map(&s2, gpa(at), hpa(kDevice + at + shift), size, kRwx, S2_ERROR),
+			  OK);
 	}
 
 	static constexpr u64 kDevice = 1ull << 43;
@@ -109,15 +110,14 @@ TEST_P(S2Range, what_a_format_cannot_say_is_invalid)
 		EXPECT_EQ(protect(0, PAGE_SIZE, (u8)perm), can ? OK : INVALID) << perm;
 		EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), attr, S2_ERROR),
 			  can ? OK : INVALID);
-		EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(6)), 0, hpa(kDevice), attr),
-			  can ? OK : INVALID);
+		EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(6)), 0, hpa(kDevice), attr), can ? OK : INVALID);
 		unmap(MIB(2), MIB(8));
 		refused += !can;
 	}
 	EXPECT_GT(refused, 200u);
-	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), {S2_RWX, S2_MEMORY_TYPES},
-			 S2_ERROR),
-		  INVALID);
+	EXPECT_EQ(
+		s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), {S2_RWX, S2_MEMORY_TYPES}, S2_ERROR),
+		INVALID);
 }
 
 TEST_P(S2Range, protect_without_memory_for_a_split_changes_nothing)
