@@ -3,6 +3,7 @@
 #include <cstring>
 #include <functional>
 #include <thread>
+#include <utility>
 
 #include "s2_share_machine.h"
 
@@ -841,6 +842,44 @@ TEST_P(S2Fork, a_range_operation_looks_again_at_what_a_copy_has_divided)
 	EXPECT_EQ(s2_range_run(&job), OK);
 	s2_batch_close(&batch);
 	EXPECT_EQ(levels, (std::vector<unsigned>{1, 0}));
+}
+
+// The split of a short range asks the format what the leaf is: then a claim comes.
+TEST_P(S2Fork, a_short_range_waits_for_a_copy_that_its_split_lost_against)
+{
+	static const struct s2_format *format;
+	static std::function<void()> claim;
+	struct s2_format slow = *GetParam().format;
+	struct s2_batch batch;
+	struct s2_cursor c;
+	std::thread copier;
+
+	format = GetParam().format;
+	slow.decode = [](u64 entry, bool leaf_is_large) {
+		if (claim) {
+			std::exchange(claim, nullptr)();
+		}
+		return format->decode(entry, leaf_is_large);
+	};
+	map_block(MIB(2), 1);
+	s2.format = &slow;
+	s2_cursor_start(&c, &s2, gpa(MIB(2)));
+	s2_cursor_descend(&c, 0);
+	s2_batch_open(&batch, &s2);
+	claim = [&, leaf = c.entry] {
+		ASSERT_TRUE(s2_entry_set(&c, s2_claim_entry(&batch), nullptr));
+		copier = std::thread([&c, leaf] {
+			std::this_thread::sleep_for(std::chrono::milliseconds(20));
+			EXPECT_TRUE(s2_entry_set(&c, leaf, nullptr));
+		});
+	};
+	EXPECT_EQ(unmap_of(&s2, MIB(2) + PAGE_SIZE, PAGE_SIZE), OK);
+	copier.join();
+	s2_batch_close(&batch);
+	s2.format = format;
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2) + PAGE_SIZE)).kind, S2_EMPTY);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).kind, S2_LEAF);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0);
 }
 
 TEST_P(S2Fork, a_write_while_logging_ends_leaves_no_mark_of_it)
