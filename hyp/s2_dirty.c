@@ -7,8 +7,9 @@
  * by the fault that the first write takes. So a leaf that nobody prepared counts as written, and no
  * race loses a write. `dirty`, by hand there, says it of what may not be written now.
  *
- *   start: root ---> HELD - - -> table       hardware stops here; all below is clean, whatever it
- * says fault: root ---> table' ---> HELD - - -> table       leaves of table' are cleaned
+ *     start:  root ---> HELD - - -> table     hardware stops here; all below is clean, whatever
+ *                                             it says
+ *     fault:  root ---> table' ---> HELD - - -> table     leaves of table' are cleaned
  *
  * A HELD entry is not present and leads to a real table. Who comes to one, fault or range
  * operation, pushes it down: claims it by compare-and-swap to HELD that leads nowhere, holds what
@@ -415,6 +416,7 @@ enum status s2_dirty_fault(struct s2 *s2, gpa_t at, bool is_write)
 {
 	struct s2_cursor c;
 	enum status status;
+	enum s2_kind kind;
 	u64 outer;
 
 	if (load_acquire(&s2->logging) == S2_LOG_OFF || at.v >> s2->ipa_bits) {
@@ -422,16 +424,11 @@ enum status s2_dirty_fault(struct s2 *s2, gpa_t at, bool is_write)
 	}
 	outer = s2_walk_to(&c, s2, at);
 	status = s2_cursor_descend_held(&c, 0) ? OK : NOENT;
-	switch (s2_entry_kind(c.format, c.entry, c.level)) {
-	case S2_LEAF:
-		status = is_write ? give_write(&c) : status;
-		break;
-	case S2_BROKEN:
-	case S2_POISON:
+	kind = s2_entry_kind(c.format, c.entry, c.level);
+	if (kind == S2_LEAF && is_write) {
+		status = give_write(&c);
+	} else if (kind == S2_BROKEN || kind == S2_POISON) {
 		status = AGAIN;
-		break;
-	default:
-		break;
 	}
 	s2_walk_end(s2, outer);
 	/* Where a fault does not forget the translation that it met, this CPU does. */
