@@ -631,7 +631,7 @@ static __attribute__((noinline)) enum status map_range(struct s2 *s2, gpa_t at, 
 enum status s2_map(struct s2 *s2, gpa_t at, hpa_t a, u64 size, struct s2_attr attr,
 		   enum s2_if_mapped if_mapped)
 {
-	if (size == s2->inside[0] + 1 && map_page(s2, at, a, attr)) {
+	if (size - 1 == s2->inside[0] && map_page(s2, at, a, attr)) {
 		return OK;
 	}
 	return map_range(s2, at, a, size, attr, if_mapped);

@@ -386,7 +386,7 @@ static __attribute__((noinline)) enum status unmap_range(struct s2 *s2, gpa_t at
 
 enum status s2_unmap(struct s2 *s2, gpa_t at, u64 size, struct s2_batch *batch)
 {
-	if (size == s2->inside[0] + 1 && unmap_page(s2, at, batch)) {
+	if (size - 1 == s2->inside[0] && unmap_page(s2, at, batch)) {
 		return OK;
 	}
 	return unmap_range(s2, at, size, batch);
