@@ -202,17 +202,18 @@ static u64 behind(const struct map_job *job, const struct s2_cursor *c)
 	return min_u64(s2_cursor_end(c), job->end);
 }
 
-/* More rights are for the range alone: a leaf that sticks out has to have them already, or marks
- * that withhold them, which stay. */
+/* More rights are for the range alone: a leaf that sticks out has to have them already. Write that
+ * a mark withholds it has, and the mark stays. */
 static bool may_upgrade(const struct map_job *job, const struct s2_cursor *c)
 {
 	const struct s2_format *f = c->format;
+	u8 has = f->decode(c->entry, c->level > 0).perm;
 
 	if (s2_cursor_first(c) >= job->start && s2_cursor_end(c) <= job->end) {
 		return true;
 	}
-	return (c->entry & (f->cow | f->log)) ||
-	       (job->attr.perm & ~f->decode(c->entry, c->level > 0).perm) == 0;
+	has |= c->entry & (f->cow | f->log) ? S2_WRITE : 0;
+	return (job->attr.perm & ~has) == 0;
 }
 
 /* May the job go on past what the cursor stands at? */

@@ -278,6 +278,19 @@ TEST_P(S2Fork, mapping_with_more_rights_gives_no_write_to_what_is_shared)
 	EXPECT_TRUE(write(&child, MIB(2), 1));
 }
 
+TEST_P(S2Fork, more_rights_for_part_of_a_shared_block_do_not_come_to_all_of_it)
+{
+	struct s2_attr attr = {S2_RW, S2_NORMAL};
+	hpa_t block = guest_block(9);
+
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), attr, S2_ERROR), OK);
+	ASSERT_EQ(fork(MIB(2), MIB(2)), OK);
+	EXPECT_EQ(s2_map(&child, gpa(MIB(2)), block, PAGE_SIZE, attr, S2_UPGRADE), OK)
+		<< "write is withheld, and so not lacking";
+	EXPECT_EQ(s2_map(&child, gpa(MIB(2)), block, PAGE_SIZE, kRwx, S2_UPGRADE), EXISTS);
+	EXPECT_EQ(s2_query(&child, gpa(MIB(4) - 1)).attr.perm, S2_READ);
+}
+
 TEST_P(S2Fork, the_parts_of_a_shared_block_go_in_one_round)
 {
 	u64 rounds;
