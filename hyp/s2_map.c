@@ -56,6 +56,12 @@ static inline bool all_blocks(hpa_t first, u64 size, bool (*is_so)(const struct 
 
 bool s2_memory_is_mappable(hpa_t first, u64 size)
 {
+	const struct frame *frame = frame_at(first);
+
+	/* Mostly it is one block, or a part of one from its beginning. */
+	if (likely(frame && frame->type == FRAME_GUEST && order_bytes(frame->order) >= size)) {
+		return true;
+	}
 	return all_blocks(first, size, frame_is_mappable);
 }
 
