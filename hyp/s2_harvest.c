@@ -79,8 +79,8 @@ static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 
 	job->left -= min_u64(job->left, count);
 	job->h->looked_count += count;
-	unroll_loop(8) for (; slot < end; slot++)
-	{
+	unroll_loop(8)
+	for (; slot < end; slot++) {
 		if (unlikely(load_relaxed(slot) & accessed)) {
 			any |= look_closer(job, slot, at + ((u64)(slot - first) << page_shift));
 		}
@@ -110,7 +110,7 @@ static bool flag_tells(const struct job *job, const struct s2_cursor *c)
  */
 static bool table_is_young(struct job *job, struct s2_cursor *c)
 {
-	if (!flag_tells(job, c) || job->h->tables == S2_TABLES_RETAIN) {
+	if (!flag_tells(job, c)) {
 		return true;
 	}
 	if (!(c->entry & job->flag)) {
@@ -259,7 +259,7 @@ enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 			  .start = at.v,
 			  .at = at.v,
 			  .end = at.v + size,
-			  .flag = s2_table_flag(s2)};
+			  .flag = h->tables == S2_TABLES_RETAIN ? 0 : s2_table_flag(s2)};
 	u64 budget = h->budget ? h->budget : ~0ull;
 
 	if (!s2_range_is_valid(s2, at, size) || h->finest > 1 ||

@@ -217,6 +217,23 @@ TEST_P(S2Harvest, retained_tables_are_looked_into_and_keep_their_flag)
 	EXPECT_EQ(h.skipped_count, 14u) << "of the two whose flag is set each was looked into";
 }
 
+TEST_P(S2Harvest, retained_tables_are_looked_into_also_for_who_asks_by_blocks)
+{
+	map(0, MIB(32));
+	ASSERT_EQ(harvest(0, MIB(32)), OK);
+	use(MIB(10));
+	ASSERT_EQ(harvest(MIB(10), PAGE_SIZE), OK); // the table's flag may stay
+	for (u64 used : {0, 1}) {
+		h = {};
+		h.clear = true;
+		h.tables = S2_TABLES_RETAIN;
+		h.finest = 1;
+		EXPECT_EQ(s2_harvest(&s2, gpa(0), MIB(32), &h), OK);
+		EXPECT_EQ(h.young_count, used);
+		use(MIB(20) + PAGE_SIZE);
+	}
+}
+
 TEST_P(S2Harvest, a_part_of_a_table_leaves_the_rest_watched)
 {
 	map(0, MIB(4));
