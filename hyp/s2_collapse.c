@@ -39,8 +39,8 @@ static inline __attribute__((always_inline)) u64 differences(const u64 *table, u
 {
 	u64 differences = 0;
 
-	unroll_loop(32) for (u64 i = 0; i < entries; i++)
-	{
+	unroll_loop(32)
+	for (u64 i = 0; i < entries; i++) {
 		differences |= load_relaxed(&table[i]) ^ (first + i * step);
 	}
 	return differences;

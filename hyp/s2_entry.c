@@ -274,8 +274,8 @@ void s2_run_protect(struct s2_cursor *c, u64 count, u8 perm, struct s2_batch *ba
 	const u64 simple = c->s2->marks ? 0 : f->present;
 	u64 *slot = c->slot, *end = slot + count, same = 0;
 
-	unroll_loop(8) for (; slot < end; slot++)
-	{
+	unroll_loop(8)
+	for (; slot < end; slot++) {
 		u64 old = load_relaxed(slot), new = (old & keep) | bits;
 
 		if (unlikely(new == old || !(old & simple)) || unlikely(!cas_u64(slot, old, new))) {
@@ -363,8 +363,8 @@ static void poison_leaves(struct s2 *s2, u64 *table, struct s2_batch *batch)
 	const u64 ram_bytes = f->address_high ? ~0ull : frame_table.ram_bytes;
 	u64 *slot = table, *end = table + s2_table_entries(f), absent = 0, leaves;
 
-	unroll_loop(8) for (; slot < end; slot++)
-	{
+	unroll_loop(8)
+	for (; slot < end; slot++) {
 		u64 old = atomic_swap(slot, poison);
 
 		if (!(old & present)) {

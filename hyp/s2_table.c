@@ -26,8 +26,8 @@ static u64 *fill_words(u64 *to, u64 count, u64 word, u64 step)
 {
 	u64 *end = to + count;
 
-	unroll_loop(8) for (; to < end; to++)
-	{
+	unroll_loop(8)
+	for (; to < end; to++) {
 		*to = word;
 		word += step;
 	}
