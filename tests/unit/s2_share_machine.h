@@ -4,6 +4,7 @@
 #define S2_SHARE_MACHINE_H
 
 #include <map>
+#include <thread>
 #include <vector>
 
 #include "s2_test_machine.h"
@@ -188,6 +189,7 @@ class S2ShareTest : public S2Test
 			if (access == FAKE_OK) {
 				return value;
 			}
+			std::this_thread::yield(); // to who has the page in the works
 		}
 		ADD_FAILURE() << "nothing to read at " << std::hex << at;
 		return ~0ull;
