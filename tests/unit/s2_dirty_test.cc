@@ -942,8 +942,12 @@ class Sender
 
 	void send(u64 i)
 	{
-		struct s2_leaf leaf = s2_query(s2_, gpa(i * page_));
+		struct s2_leaf leaf;
 
+		// A fault may be at its table just now: it is there, and not to be left out.
+		while ((leaf = s2_query(s2_, gpa(i * page_))).kind == S2_TRANSIT) {
+			std::this_thread::yield();
+		}
 		if (leaf.kind == S2_LEAF) {
 			copy_[i] = load_relaxed((u64 *)hpa_ptr(leaf.hpa));
 		}
