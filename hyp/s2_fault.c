@@ -24,16 +24,7 @@ static bool grow_down(struct s2_cursor *c)
 
 enum status s2_absence(const struct s2_cursor *c)
 {
-	switch (s2_entry_kind(c->format, c->entry, c->level)) {
-	case S2_BROKEN:
-	case S2_HELD:
-	case S2_POISON:
-		return AGAIN;
-	case S2_TRANSIT:
-		return s2_transit_is_open(c->s2, c->entry) ? AGAIN : NOENT;
-	default:
-		return NOENT;
-	}
+	return s2_entry_is_pending(c->s2, c->entry) ? AGAIN : NOENT;
 }
 
 enum status s2_reach_free_entry(struct s2_cursor *c, unsigned level, u64 transit)

@@ -8,72 +8,42 @@
  */
 #include "hyp/s2_cursor.h"
 
-/* Leaves are made one by one, so what a chunk costs is bounded by its leaves: 512 on 4 KiB formats,
- * or the caller asked for smaller ones than there could be. */
-static u64 chunk_bytes(const struct s2_populate *p)
-{
-	return s2_span(p->s2->format,
-		       p->level + 1u < p->s2->root_level ? p->level + 1u : p->s2->root_level);
-}
-
 /* What is known of one chunk's way. */
 struct chunk {
 	struct s2_populate *p;
 	u64 at, end;
-	u64 mapped, present; /* pages */
+	u64 mapped, present; /* bytes */
 };
-
-static u64 pages_of(const struct chunk *c, u64 bytes)
-{
-	return bytes >> c->p->s2->format->page_shift;
-}
 
 /* The largest leaf that may begin here, in an empty entry of `level`. */
 static unsigned level_for(const struct chunk *c, unsigned level)
 {
-	const struct s2_format *f = c->p->s2->format;
-
-	level = level < c->p->level ? level : c->p->level;
-	while (level > 0 &&
-	       (!s2_level_may_be_leaf(f, level) || !is_aligned(c->at, s2_span(f, level)) ||
-		c->end - c->at < s2_span(f, level))) {
-		level--;
-	}
-	return level;
-}
-
-static enum status map_frame(struct chunk *c, unsigned level, hpa_t frame)
-{
-	struct s2_populate *p = c->p;
-	u64 span = s2_span(p->s2->format, level);
-	enum status status = s2_map_leaf(p->s2, gpa(c->at), level, frame, p->attr);
-
-	if (status == OK) {
-		c->mapped += pages_of(c, span);
-		c->at += span;
-		return OK;
-	}
-	p->give(p->context, frame, level);
-	/* Somebody is or was faster: the next look will say what is there. */
-	return status == EXISTS || status == AGAIN ? OK : status;
+	return s2_leaf_level(c->p->s2->format, (unsigned)min_u64(level, c->p->level), c->at,
+			     c->end - c->at);
 }
 
 /* A free place gets a leaf of `level`, or of less where no frames are for more. */
 static enum status fill_place(struct chunk *c, unsigned level)
 {
 	struct s2_populate *p = c->p;
+	enum status status;
+	hpa_t frame;
 
-	for (;;) {
-		hpa_t frame = p->take(p->context, gpa(c->at), level);
-
-		if (!hpa_is_none(frame)) {
-			return map_frame(c, level, frame);
-		}
+	while (hpa_is_none(frame = p->take(p->context, gpa(c->at), level))) {
 		if (level == 0 || !p->smaller) {
 			return NOMEM;
 		}
 		level = level_for(c, level - 1);
 	}
+	status = s2_map_leaf(p->s2, gpa(c->at), level, frame, p->attr);
+	if (status != OK) {
+		p->give(p->context, frame, level);
+		/* Somebody is or was faster: the next look will say what is there. */
+		return status == EXISTS || status == AGAIN ? OK : status;
+	}
+	c->mapped += s2_span(p->s2->format, level);
+	c->at += s2_span(p->s2->format, level);
+	return OK;
 }
 
 static enum status fill_chunk(struct chunk *c)
@@ -83,31 +53,29 @@ static enum status fill_chunk(struct chunk *c)
 
 	while (c->at < c->end && status == OK) {
 		struct s2_leaf leaf = s2_query(s2, gpa(c->at));
-		u64 span = s2_span(s2->format, leaf.level);
-		u64 next = min_u64(align_down(c->at, span) + span, c->end);
+		u64 next = min_u64((c->at | s2->inside[leaf.level]) + 1, c->end);
 
 		if (load_relaxed(&c->p->cancel)) {
 			return MORE;
 		}
-		switch (leaf.kind) {
-		case S2_EMPTY:
+		if (leaf.kind == S2_EMPTY) {
 			status = fill_place(c, level_for(c, leaf.level));
-			break;
-		case S2_TRANSIT:
+		} else if (leaf.kind == S2_TRANSIT) {
 			cpu_relax();
-			break;
-		default:
-			c->present += pages_of(c, next - c->at);
+		} else {
+			c->present += next - c->at;
 			c->at = next;
 		}
 	}
 	return status;
 }
 
-/* False: none is left. */
+/* Leaves are made one by one, so what a chunk costs is bounded by its leaves: 512 on 4 KiB formats,
+ * or the caller asked for smaller ones than there could be. False: none is left. */
 static bool take_chunk(struct s2_populate *p, struct chunk *c)
 {
-	u64 bytes = chunk_bytes(p), end = p->gpa.v + p->size;
+	u64 bytes = p->s2->inside[min_u64(p->level + 1u, p->s2->root_level)] + 1;
+	u64 end = p->gpa.v + p->size;
 	u64 start = align_down(p->gpa.v, bytes) + (atomic_add(&p->taken, 1) - 1) * bytes;
 
 	*c = (struct chunk){
@@ -128,8 +96,8 @@ enum status s2_populate_work(struct s2_populate *p)
 	while (!load_relaxed(&p->cancel) && take_chunk(p, &c)) {
 		enum status status = fill_chunk(&c);
 
-		atomic_add(&p->mapped_pages, c.mapped);
-		atomic_add(&p->present_pages, c.present);
+		atomic_add(&p->mapped_pages, c.mapped >> s2->format->page_shift);
+		atomic_add(&p->present_pages, c.present >> s2->format->page_shift);
 		if (status != OK && status != MORE) {
 			store_relaxed(&p->cancel, true);
 			return status;

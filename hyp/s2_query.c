@@ -6,31 +6,16 @@
 struct s2_leaf s2_leaf_absent(const struct s2 *s2, struct s2_found found)
 {
 	const struct s2_format *f = s2->format;
-	struct s2_leaf leaf = {
-		.kind = s2_entry_kind(f, found.entry, (unsigned)found.level),
-		.level = (u8)found.level,
-		.payload = s2_absent_payload(f, found.entry),
-	};
+	struct s2_leaf leaf = {.level = (u8)found.level};
 
-	switch (leaf.kind) {
-	case S2_STORED:
-	case S2_MMIO:
-		break;
-	case S2_TRANSIT:
-		if (!s2_transit_is_open(s2, found.entry)) {
-			leaf.kind = S2_EMPTY;
-			leaf.payload = 0;
-		}
-		break;
-	case S2_BROKEN:
-	case S2_HELD:
-	case S2_POISON:
+	if (s2_entry_is_pending(s2, found.entry)) {
 		leaf.kind = S2_TRANSIT;
-		break;
-	default:
-		leaf.kind = S2_EMPTY;
-		leaf.payload = 0;
+	} else if (s2_entry_is_typed(f, found.entry)) {
+		leaf.kind = s2_entry_kind(f, found.entry, 0);
+	} else {
+		return leaf; /* empty */
 	}
+	leaf.payload = s2_absent_payload(f, found.entry);
 	return leaf;
 }
 
@@ -39,16 +24,13 @@ struct s2_leaf s2_leaf_absent(const struct s2 *s2, struct s2_found found)
 static __attribute__((noinline)) struct s2_found find_slowly(struct s2 *s2, gpa_t at)
 {
 	struct s2_found found = {.entry = s2->format->empty, .level = s2->root_level};
-	u64 clean = 0, *below;
+	u64 clean = 0, outer, *below;
 	struct s2_cursor c;
-	u64 outer;
 
 	if (at.v >> s2->ipa_bits) {
 		return found;
 	}
-	outer = s2_walk_begin(s2);
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend(&c, 0);
+	outer = s2_walk_to(&c, s2, at);
 	while (c.level > 0 && s2_entry_kind(c.format, c.entry, c.level) == S2_HELD &&
 	       (below = s2_entry_below(c.format, c.entry, c.level))) {
 		clean = c.format->dirty;
@@ -99,51 +81,33 @@ bool s2_validate(struct s2 *s2, gpa_t at, u64 size, u8 perm)
 		if (leaf.kind != S2_LEAF || (leaf.attr.perm & perm) != perm) {
 			return false;
 		}
-		at.v = align_down(at.v, s2_span(s2->format, leaf.level)) +
-		       s2_span(s2->format, leaf.level);
+		at.v = (at.v | s2->inside[leaf.level]) + 1;
 	}
 	return true;
 }
 
 /* ---- Gaps ---------------------------------------------------------------------------------- */
 
-/* The end of the first entry that is not free and begins before `end`; 0: there is none. An empty
- * entry speaks for all that it covers, so where nothing is mapped the steps are large. */
-static u64 first_taken_end(struct s2 *s2, u64 at, u64 end)
-{
-	while (at < end) {
-		struct s2_leaf leaf = s2_query(s2, gpa(at));
-		u64 span = s2_span(s2->format, leaf.level);
-
-		at = align_down(at, span) + span;
-		if (leaf.kind != S2_EMPTY) {
-			return at;
-		}
-	}
-	return 0;
-}
-
+/* An empty entry speaks for all that it covers, so where nothing is mapped the steps are large. */
 enum status s2_find_gap(struct s2 *s2, gpa_t from, gpa_t end, u64 size, u64 align, gpa_t *gap)
 {
-	u64 stop = min_u64(end.v, BIT(s2->ipa_bits)), start = from.v;
+	u64 stop = min_u64(end.v, BIT(s2->ipa_bits)), start, at;
 
 	if (size == 0 || (size & s2->inside[0]) || align == 0 || !is_aligned(align, align)) {
 		return INVALID;
 	}
 	align = max_u64(align, s2->inside[0] + 1);
-	while (start < stop) {
-		u64 taken_end;
+	start = at = align_up(min_u64(from.v, stop), align);
+	while (start < stop && stop - start >= size) {
+		struct s2_leaf leaf = s2_query(s2, gpa(at));
 
-		start = align_up(start, align);
-		if (start >= stop || stop - start < size) {
-			return NOENT;
-		}
-		taken_end = first_taken_end(s2, start, start + size);
-		if (taken_end == 0) {
+		at = (at | s2->inside[leaf.level]) + 1;
+		if (leaf.kind != S2_EMPTY) {
+			start = at = align_up(at, align);
+		} else if (at - start >= size) {
 			*gap = gpa(start);
 			return OK;
 		}
-		start = taken_end;
 	}
 	return NOENT;
 }
@@ -159,15 +123,22 @@ static bool region_continues(const struct s2_region *a, const struct s2_region *
 		 a->accessed == b->accessed));
 }
 
+/* What is empty is not told of. */
+static void tell(const struct s2_region *run, s2_region_fn fn, void *context)
+{
+	if (run->kind != S2_EMPTY) {
+		fn(context, run);
+	}
+}
+
 void s2_dump(struct s2 *s2, gpa_t at, u64 size, s2_region_fn fn, void *context)
 {
 	u64 end = at.v + min_u64(size, BIT(s2->ipa_bits) - at.v);
-	struct s2_region run = {.size = 0};
+	struct s2_region run = {.kind = S2_EMPTY};
 
 	while (at.v < end && !(at.v >> s2->ipa_bits)) {
 		struct s2_leaf leaf = s2_query(s2, at);
-		u64 span = s2_span(s2->format, leaf.level);
-		u64 next = min_u64(align_down(at.v, span) + span, end);
+		u64 next = min_u64((at.v | s2->inside[leaf.level]) + 1, end);
 		struct s2_region region = {
 			.gpa = at,
 			.size = next - at.v,
@@ -178,17 +149,13 @@ void s2_dump(struct s2 *s2, gpa_t at, u64 size, s2_region_fn fn, void *context)
 			.hpa = leaf.hpa,
 		};
 
-		if (run.size > 0 && region_continues(&run, &region)) {
+		if (region_continues(&run, &region)) {
 			run.size += region.size;
 		} else {
-			if (run.size > 0 && run.kind != S2_EMPTY) {
-				fn(context, &run);
-			}
+			tell(&run, fn, context);
 			run = region;
 		}
 		at.v = next;
 	}
-	if (run.size > 0 && run.kind != S2_EMPTY) {
-		fn(context, &run);
-	}
+	tell(&run, fn, context);
 }

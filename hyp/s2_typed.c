@@ -22,23 +22,6 @@ enum status s2_set_typed(struct s2 *s2, gpa_t at, unsigned level, enum s2_kind k
 			    batch ? batch->transit : 0);
 }
 
-/* The cursor stands on what is there instead of the stored entry. */
-static enum status why_not(const struct s2_cursor *c)
-{
-	switch (s2_entry_kind(c->format, c->entry, c->level)) {
-	case S2_LEAF:
-		return EXISTS;
-	case S2_BROKEN:
-	case S2_HELD:
-	case S2_POISON:
-		return AGAIN;
-	case S2_TRANSIT:
-		return s2_transit_is_open(c->s2, c->entry) ? AGAIN : NOENT;
-	default:
-		return NOENT;
-	}
-}
-
 enum status s2_fill_stored(struct s2 *s2, gpa_t at, unsigned level, u64 payload, hpa_t a,
 			   struct s2_attr attr)
 {
@@ -55,7 +38,7 @@ enum status s2_fill_stored(struct s2 *s2, gpa_t at, unsigned level, u64 payload,
 	if (c.level == level && c.entry == stored && s2_entry_set(&c, entry, NULL)) {
 		s2_mark_way(&c);
 	} else {
-		status = why_not(&c);
+		status = s2_entry_is_leaf(c.format, c.entry, c.level) ? EXISTS : s2_absence(&c);
 	}
 	s2_walk_end(s2, outer);
 	return status;

@@ -179,7 +179,7 @@ static enum status find_leaf(struct s2_cursor *c, struct s2 *base, gpa_t at, boo
 	s2_cursor_start(c, base, at);
 	s2_cursor_descend(c, 0);
 	if (!s2_entry_is_leaf(f, c->entry, c->level)) {
-		return s2_obstacle(c) == AGAIN ? AGAIN : NOENT;
+		return s2_entry_is_held(f, c->entry) ? NOENT : s2_absence(c);
 	}
 	if (is_write && hardware_notes_writes(c) && !s2_entry_set(c, c->entry | mark, NULL)) {
 		return AGAIN;

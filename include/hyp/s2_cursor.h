@@ -41,6 +41,18 @@ static inline bool s2_level_may_be_leaf(const struct s2_format *f, unsigned leve
 	return (f->leaf_levels >> level) & 1;
 }
 
+/* The largest leaf, of `level` at most, that may begin at an address, has `left` bytes of room
+ * there, and is aligned like all that `addresses` is made of. */
+static inline unsigned s2_leaf_level(const struct s2_format *f, unsigned level, u64 addresses,
+				     u64 left)
+{
+	while (!s2_level_may_be_leaf(f, level) || !is_aligned(addresses, s2_span(f, level)) ||
+	       left < s2_span(f, level)) {
+		level--;
+	}
+	return level;
+}
+
 static inline u64 s2_table_entries(const struct s2_format *f)
 {
 	return BIT(f->index_bits);
@@ -283,6 +295,21 @@ static inline bool s2_entry_is_free(const struct s2 *s2, u64 entry)
 		return true;
 	}
 	return s2_entry_kind(f, entry, 1) == S2_TRANSIT && !s2_transit_is_open(s2, entry);
+}
+
+/* Is something on its way there, or on its way from there? Then one looks again. */
+static inline bool s2_entry_is_pending(const struct s2 *s2, u64 entry)
+{
+	switch (s2_entry_kind(s2->format, entry, 1)) {
+	case S2_BROKEN:
+	case S2_HELD:
+	case S2_POISON:
+		return true;
+	case S2_TRANSIT:
+		return s2_transit_is_open(s2, entry);
+	default:
+		return false;
+	}
 }
 
 /* Not mapped, and yet it says something of its owner's. */
