@@ -121,22 +121,11 @@ static hpa_t hpa_for(const struct map_job *job, u64 at)
  * range. */
 static unsigned largest_level(const struct map_job *job, u64 at)
 {
-	const struct s2_format *f = job->s2->format;
-	u64 both = at | (at + job->offset), left = job->end - at;
-	unsigned level = 0;
+	const struct s2 *s2 = job->s2;
 
-	if (job->frames) {
-		return 0;
-	}
-	for (unsigned next = 1; next <= job->s2->root_level; next++) {
-		u64 span = s2_span(f, next);
-
-		if (!is_aligned(both, span) || left < span) {
-			break;
-		}
-		level = s2_level_may_be_leaf(f, next) ? next : level;
-	}
-	return level;
+	return job->frames ? 0
+			   : s2_leaf_level(s2->format, s2->root_level, at | (at + job->offset),
+					   job->end - at);
 }
 
 /*
@@ -173,19 +162,13 @@ static u64 run_length(const struct map_job *job, const struct s2_cursor *c, unsi
 	return size >> f->shift[level];
 }
 
-enum status s2_obstacle(const struct s2_cursor *c)
+/* What stands in the way of a leaf at the cursor. */
+static enum status obstacle(const struct s2_cursor *c)
 {
 	if (s2_entry_is_free(c->s2, c->entry)) {
 		return OK;
 	}
-	switch (s2_entry_kind(c->format, c->entry, c->level)) {
-	case S2_TRANSIT:
-	case S2_BROKEN:
-	case S2_POISON:
-		return AGAIN;
-	default:
-		return EXISTS;
-	}
+	return s2_entry_is_pending(c->s2, c->entry) ? AGAIN : EXISTS;
 }
 
 /* ---- The plan ------------------------------------------------------------------------------ */
@@ -225,7 +208,7 @@ static bool may_upgrade(const struct map_job *job, const struct s2_cursor *c)
 /* May the job go on past what the cursor stands at? */
 static enum status may_pass(const struct map_job *job, const struct s2_cursor *c)
 {
-	enum status status = s2_obstacle(c);
+	enum status status = obstacle(c);
 
 	if (status != EXISTS || job->if_mapped == S2_ERROR) {
 		return status;
@@ -236,7 +219,14 @@ static enum status may_pass(const struct map_job *job, const struct s2_cursor *c
 	return is_the_same(job, c) && may_upgrade(job, c) ? OK : EXISTS;
 }
 
-void s2_plan_count(struct s2_plan *plan, const struct s2_cursor *c, unsigned level)
+/* How many tables a range lacks, gone through in order of address. */
+struct plan {
+	u64 tables;
+	u64 counted_to[S2_LEVELS_MAX]; /* up to which address, by level of the entry above them */
+};
+
+/* Counts those between the cursor's entry and entries of `level`. */
+static void count_missing(struct plan *plan, const struct s2_cursor *c, unsigned level)
 {
 	for (unsigned l = level + 1; l <= c->level; l++) {
 		if (c->gpa.v >= plan->counted_to[l]) {
@@ -249,13 +239,13 @@ void s2_plan_count(struct s2_plan *plan, const struct s2_cursor *c, unsigned lev
 }
 
 /* From the cursor's entry on; *next is behind what was looked at. */
-static enum status plan_run(const struct map_job *job, struct s2_plan *plan, struct s2_cursor *c,
+static enum status plan_run(const struct map_job *job, struct plan *plan, struct s2_cursor *c,
 			    unsigned level, u64 *next)
 {
 	u64 count = run_length(job, c, level), span = s2_span(c->format, level);
 
 	if (c->level > level && s2_entry_is_free(c->s2, c->entry)) {
-		s2_plan_count(plan, c, level);
+		count_missing(plan, c, level);
 		*next = c->gpa.v + count * span;
 		return OK;
 	}
@@ -294,7 +284,7 @@ static enum status let_others(const struct map_job *job)
 
 static enum status plan_map(const struct map_job *job, u64 *tables)
 {
-	struct s2_plan plan = {0};
+	struct plan plan = {0};
 	u64 next = job->start, runs = 0;
 
 	for (u64 at = next; at < job->end; at = next) {

@@ -751,16 +751,6 @@ void s2_view_sweep(struct s2_batch *batch);
  * s2_map_leaf(). EXISTS: the cursor stands at what is there. In a walk section. */
 enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit);
 
-/* s2_map.c. How many tables a range lacks, gone through in order of address. */
-struct s2_plan {
-	u64 tables;
-	u64 counted_to[S2_LEVELS_MAX]; /* up to which address, by level of the entry above them */
-};
-/* Counts those between the cursor's entry and entries of `level`. */
-void s2_plan_count(struct s2_plan *plan, const struct s2_cursor *c, unsigned level);
-/* OK where something can be put, else AGAIN or EXISTS. */
-enum status s2_obstacle(const struct s2_cursor *c);
-
 /* ---- Ranges ---------------------------------------------------------------------------------- */
 
 /* Page-aligned, not empty, inside the space. */
