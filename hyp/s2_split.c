@@ -190,6 +190,7 @@ enum status s2_split(struct s2 *s2, gpa_t at, unsigned level, struct s2_batch *b
 		split_to_level(&c, level, &reserve, batch);
 	}
 	lock_drop(&s2->lock);
+	s2_reserve_drop(s2, &reserve); /* a copy has divided the leaf meanwhile */
 	return status;
 }
 

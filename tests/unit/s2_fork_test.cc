@@ -895,6 +895,50 @@ TEST_P(S2Fork, a_short_range_waits_for_a_copy_that_its_split_lost_against)
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0);
 }
 
+// The same for one leaf: and then the copy, which is of a part, has divided it already.
+TEST_P(S2Fork, a_split_that_a_copy_has_made_keeps_no_table)
+{
+	static const struct s2_format *format;
+	static std::function<void()> claim;
+	struct s2_format slow = *GetParam().format;
+	struct s2_batch batch;
+	struct s2_cursor c;
+	std::thread copier;
+	u64 tables;
+
+	format = GetParam().format;
+	slow.decode = [](u64 entry, bool leaf_is_large) {
+		if (claim) {
+			std::exchange(claim, nullptr)();
+		}
+		return format->decode(entry, leaf_is_large);
+	};
+	map_block(MIB(2), 1);
+	tables = s2.stats.tables;
+	s2.format = &slow;
+	s2_cursor_start(&c, &s2, gpa(MIB(2)));
+	s2_cursor_descend(&c, 0);
+	s2_batch_open(&batch, &s2);
+	claim = [&, leaf = c.entry] {
+		ASSERT_TRUE(s2_entry_set(&c, s2_claim_entry(&batch), nullptr));
+		copier = std::thread([&, leaf] {
+			u64 *parts = s2_table_alloc(&s2);
+
+			std::this_thread::sleep_for(std::chrono::milliseconds(20));
+			s2_parts_fill(&s2, leaf, 1, parts);
+			s2_parts_share(&s2, leaf, 1);
+			s2_count_leaves(&s2, 0, 512);
+			EXPECT_TRUE(s2_entry_set(&c, s2_link_entry(&s2, parts), nullptr));
+		});
+	};
+	EXPECT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &batch), OK);
+	copier.join();
+	s2_batch_close(&batch);
+	s2.format = format;
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0);
+	EXPECT_EQ(s2.stats.tables, tables + 1);
+}
+
 TEST_P(S2Fork, a_write_while_logging_ends_leaves_no_mark_of_it)
 {
 	const struct s2_format *f = GetParam().format;
