@@ -43,7 +43,7 @@ static u64 with_marks(struct s2 *s2, const struct s2_image_range *range, u64 ent
 	entry |= range->dirty ? f->dirty : 0;
 	if (range->shared && (entry & f->write)) {
 		entry = (entry & ~(f->write | f->log)) | f->cow;
-		store_relaxed(&s2->marks, s2->marks | f->cow);
+		s2_share_begin(s2);
 	}
 	return entry;
 }
