@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "numbered.h"
+
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
 #include "../../arch/fake/fake.h"
@@ -24,7 +26,6 @@ constexpr u32 kGuests = 3; // CPUs 0..2 run the guest, CPU 3 unmaps and splits
 constexpr u64 kBlocks = 8;
 constexpr u64 kPages = kBlocks * 512;
 constexpr u64 kBase = GIB(1);
-const struct s2_attr kRwx = {S2_RWX, S2_NORMAL};
 
 struct Kind {
 	const char *name;
@@ -57,27 +58,9 @@ class S2Race : public ::testing::TestWithParam<Kind>
 		EXPECT_EQ(frame_count(FRAME_FREE), free_before) << "frames leaked";
 	}
 
-	static u64 number_of(u64 page)
-	{
-		return page * 0x9e3779b97f4a7c15ull + 1;
-	}
-
-	// Every page of the block gets the number of its guest page; then it is mapped.
 	void fault(u64 page, bool large)
 	{
-		u64 first = large ? page & ~511ull : page;
-		hpa_t frame = frame_alloc(large ? ORDER_2M : ORDER_4K, FRAME_GUEST, 1);
-
-		if (hpa_is_none(frame)) {
-			return;
-		}
-		for (u64 i = 0; i < (large ? 512 : 1); i++) {
-			store_relaxed((u64 *)hpa_ptr(hpa_add(frame, i * PAGE_SIZE)),
-				      number_of(first + i));
-		}
-		if (s2_map_leaf(&s2, gpa(kBase + first * PAGE_SIZE), large, frame, kRwx) != OK) {
-			frame_put(frame);
-		}
+		map_numbered(&s2, kBase, page, large);
 	}
 
 	void guest(u32 cpu)

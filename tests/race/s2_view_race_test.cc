@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "numbered.h"
+
 extern "C" {
 #include "../../arch/fake/fake.h"
 #include "hyp/s2_view.h"
@@ -16,7 +18,6 @@ extern "C" {
 namespace
 {
 
-const struct s2_attr kRwx = {S2_RWX, S2_NORMAL, false};
 // The second half is linked, so that there are tables in it and no large leaves.
 constexpr u64 kBase = GIB(2), kPages = 1024, kLinked = kBase + MIB(2);
 
@@ -44,27 +45,9 @@ class S2ViewRace : public ::testing::TestWithParam<bool>
 		EXPECT_EQ(frame_count(FRAME_GUEST) + frame_count(FRAME_TABLE), 0u);
 	}
 
-	static u64 number_of(u64 page)
-	{
-		return page * 0x9e3779b97f4a7c15ull + 1;
-	}
-
-	// Every page of the block gets the number of its guest page; then the base maps it.
 	void map(u64 page, bool large)
 	{
-		u64 first = large ? page & ~511ull : page;
-		hpa_t frame = frame_alloc(large ? ORDER_2M : ORDER_4K, FRAME_GUEST, 1);
-
-		if (hpa_is_none(frame)) {
-			return;
-		}
-		for (u64 i = 0; i < (large ? 512 : 1); i++) {
-			store_relaxed((u64 *)hpa_ptr(hpa_add(frame, i * PAGE_SIZE)),
-				      number_of(first + i));
-		}
-		if (s2_map_leaf(&s2, gpa(kBase + first * PAGE_SIZE), large, frame, kRwx) != OK) {
-			frame_put(frame);
-		}
+		map_numbered(&s2, kBase, page, large);
 	}
 
 	// Loads, and stores what is there anyway: into a frame that is another's it would show.

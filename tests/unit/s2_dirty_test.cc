@@ -10,11 +10,6 @@
 #include <thread>
 #include <vector>
 
-extern "C" {
-#include "../../arch/x86_64/s2_ept.h"
-#include "../../arch/x86_64/s2_npt.h"
-}
-
 namespace
 {
 
@@ -186,13 +181,7 @@ class S2Dirty : public ::testing::TestWithParam<Kind>
 
 	template <typename Fn> enum status in_batch(Fn fn)
 	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, &s2);
-		status = fn(&batch);
-		s2_batch_close(&batch);
-		return status;
+		return ::in_batch(&s2, fn);
 	}
 
 	// Every entry of every table that leads somewhere, by where it is.

@@ -13,9 +13,20 @@ namespace
 class S2Fork : public S2ShareTest
 {
       public:
+	// Enough memory for blocks of 1 GiB, and both spaces anew.
+	void take_gigabytes()
+	{
+		s2_destroy(&child);
+		s2_destroy(&s2);
+		fake_memory(GIB(3));
+		free_before = frame_count(FRAME_FREE);
+		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
+		ASSERT_EQ(s2_init(&child, GetParam().format, 40, kOwner), OK);
+	}
+
 	hpa_t watched = {};
 };
-INSTANTIATE_TEST_SUITE_P(formats, S2Fork, s2_share_kinds(), s2_kind_name);
+INSTANTIATE_TEST_SUITE_P(formats, S2Fork, s2_kinds(), s2_kind_name);
 
 TEST_P(S2Fork, a_fork_maps_what_the_parent_maps_with_leaves_of_the_same_size)
 {
@@ -246,7 +257,7 @@ TEST_P(S2Fork, what_the_guest_may_not_write_is_shared_and_stays_so)
 	EXPECT_EQ(frame_of(page)->refs, 2u);
 	EXPECT_FALSE(s2_query(&child, gpa(MIB(2))).shared);
 	EXPECT_EQ(s2_cow_fault(&child, gpa(MIB(2)), hpa_none(), 0), DENIED);
-	ASSERT_EQ(protect(&child, MIB(2), PAGE_SIZE, S2_RW), OK);
+	ASSERT_EQ(protect_of(&child, MIB(2), PAGE_SIZE, S2_RW), OK);
 	judge();
 	EXPECT_TRUE(write(&child, MIB(2), 1));
 }
@@ -257,7 +268,7 @@ TEST_P(S2Fork, protect_gives_no_write_to_what_is_shared)
 	map_block(MIB(4), 1);
 	ASSERT_EQ(fork(MIB(2), MIB(4)), OK);
 	for (u8 perm : {+S2_READ, +S2_RW, +S2_RWX}) {
-		ASSERT_EQ(protect(&s2, MIB(2), MIB(4), perm), OK);
+		ASSERT_EQ(protect_of(&s2, MIB(2), MIB(4), perm), OK);
 		judge();
 	}
 	EXPECT_TRUE(write(&s2, MIB(2), 1));
@@ -484,12 +495,7 @@ TEST_P(S2Fork, a_fork_while_a_fold_is_open_wins)
 // A part of a large block that has only one leaf left, split once more.
 TEST_P(S2Fork, splitting_what_is_left_of_a_larger_block_divides_no_more_than_that)
 {
-	s2_destroy(&child);
-	s2_destroy(&s2);
-	fake_memory(GIB(3));
-	free_before = frame_count(FRAME_FREE);
-	ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
-	ASSERT_EQ(s2_init(&child, GetParam().format, 40, kOwner), OK);
+	take_gigabytes();
 	hpa_t block = map_block(GIB(1), 2);
 
 	ASSERT_EQ(s2.stats.leaf_1g, 1u);
@@ -510,12 +516,7 @@ TEST_P(S2Fork, splitting_what_is_left_of_a_larger_block_divides_no_more_than_tha
 
 TEST_P(S2Fork, a_page_of_a_gigabyte_is_copied_alone)
 {
-	s2_destroy(&child);
-	s2_destroy(&s2);
-	fake_memory(GIB(3));
-	free_before = frame_count(FRAME_FREE);
-	ASSERT_EQ(s2_init(&s2, GetParam().format, 40, kOwner), OK);
-	ASSERT_EQ(s2_init(&child, GetParam().format, 40, kOwner), OK);
+	take_gigabytes();
 	map_block(GIB(1), 2);
 	ASSERT_EQ(fork(GIB(1), GIB(1)), OK);
 	EXPECT_TRUE(write(&child, GIB(1) + MIB(4), 1, 0));
@@ -1036,7 +1037,7 @@ TEST_P(S2Fork, a_page_under_copy_slips_through_no_range_operation)
 					  S2_EMPTY);
 			}
 		} else {
-			ASSERT_EQ(protect(&child, MIB(2), size, S2_READ), OK);
+			ASSERT_EQ(protect_of(&child, MIB(2), size, S2_READ), OK);
 			for (u64 i = 0; i < kPages; i++) {
 				EXPECT_EQ(s2_query(&child, gpa(MIB(2) + i * PAGE_SIZE)).attr.perm,
 					  S2_READ);

@@ -76,7 +76,7 @@ class S2Link : public S2RootsTest
 
 	struct s2 unified = {}, restricted = {};
 };
-INSTANTIATE_TEST_SUITE_P(formats, S2Link, s2_roots_kinds(), s2_kind_name);
+INSTANTIATE_TEST_SUITE_P(formats, S2Link, s2_kinds(), s2_kind_name);
 
 TEST_P(S2Link, what_is_mapped_before_and_after_is_there_in_both)
 {

@@ -58,7 +58,7 @@ class S2Merge : public S2ShareTest
 	struct s2_rmap rmap = {};
 	struct s2_member ours = {&s2, 0}, theirs = {&child, 0};
 };
-INSTANTIATE_TEST_SUITE_P(formats, S2Merge, s2_share_kinds(), s2_kind_name);
+INSTANTIATE_TEST_SUITE_P(formats, S2Merge, s2_kinds(), s2_kind_name);
 
 TEST_P(S2Merge, equal_pages_of_two_spaces_become_one_frame)
 {
@@ -164,7 +164,7 @@ TEST_P(S2Merge, what_a_guest_may_not_write_is_merged_without_a_mark)
 	EXPECT_EQ(s2_query(&child, gpa(MIB(2))).attr.perm, S2_READ);
 	EXPECT_FALSE(s2_query(&child, gpa(MIB(2))).shared);
 	EXPECT_EQ(s2_cow_fault(&child, gpa(MIB(2)), hpa_none(), 0), DENIED);
-	ASSERT_EQ(protect(&child, MIB(2), PAGE_SIZE, S2_RW), OK);
+	ASSERT_EQ(protect_of(&child, MIB(2), PAGE_SIZE, S2_RW), OK);
 	judge();
 }
 

@@ -16,13 +16,7 @@ class S2Range : public S2Test
 
 	enum status protect(u64 at, u64 size, u8 perm)
 	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, &s2);
-		status = s2_protect(&s2, gpa(at), size, perm, &batch);
-		s2_batch_close(&batch);
-		return status;
+		return protect_of(&s2, at, size, perm);
 	}
 
 	// Frames outside the frame table: as many as one likes.
@@ -508,20 +502,29 @@ struct Forgotten {
 };
 
 // Another batch has split the leaf, and not flushed: TLBs still have it by one large translation.
-TEST_P(S2Range, unmap_of_what_another_batch_splits_forgets_the_larger_leaf_too)
+// What is forgotten when its first page is unmapped.
+static Forgotten unmap_what_another_splits(struct s2 *s2)
 {
 	Forgotten forgotten = {~0ull, 0, false};
 	struct s2_batch splits, batch;
 
-	map_block(MIB(2), 1);
-	s2_batch_open(&splits, &s2);
-	ASSERT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &splits), OK);
-	s2_batch_open(&batch, &s2);
-	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &batch), OK);
+	s2_batch_open(&splits, s2);
+	EXPECT_EQ(s2_split(s2, gpa(MIB(2)), 0, &splits), OK);
+	s2_batch_open(&batch, s2);
+	EXPECT_EQ(s2_unmap(s2, gpa(MIB(2)), PAGE_SIZE, &batch), OK);
 	fake_flush_hook = {&forgotten, Forgotten::range, nullptr, Forgotten::space, nullptr};
 	s2_batch_close(&batch);
 	fake_flush_hook = {};
 	s2_batch_close(&splits);
+	return forgotten;
+}
+
+TEST_P(S2Range, unmap_of_what_another_batch_splits_forgets_the_larger_leaf_too)
+{
+	map_block(MIB(2), 1);
+
+	Forgotten forgotten = unmap_what_another_splits(&s2);
+
 	if (GetParam().broadcasts) {
 		EXPECT_TRUE(forgotten.of_level_1);
 		EXPECT_LE(forgotten.start, MIB(2));
@@ -533,19 +536,11 @@ TEST_P(S2Range, unmap_of_what_another_batch_splits_forgets_the_larger_leaf_too)
 // A leaf that becomes a table at once is in no BROKEN state that others could see.
 TEST_P(S2Range, where_splits_need_no_break_no_invalidation_is_of_one_size_alone)
 {
-	Forgotten forgotten = {~0ull, 0, false};
-	struct s2_batch splits, batch;
-
 	s2.traits |= S2_SIZE_CHANGE;
 	map_block(MIB(2), 1);
-	s2_batch_open(&splits, &s2);
-	ASSERT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &splits), OK);
-	s2_batch_open(&batch, &s2);
-	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &batch), OK);
-	fake_flush_hook = {&forgotten, Forgotten::range, nullptr, Forgotten::space, nullptr};
-	s2_batch_close(&batch);
-	fake_flush_hook = {};
-	s2_batch_close(&splits);
+
+	Forgotten forgotten = unmap_what_another_splits(&s2);
+
 	EXPECT_TRUE(forgotten.of_level_1 || !GetParam().broadcasts);
 }
 

@@ -8,8 +8,6 @@
 #include "s2_test_machine.h"
 
 extern "C" {
-#include "../../arch/x86_64/s2_ept.h"
-#include "../../arch/x86_64/s2_npt.h"
 #include "hyp/s2_view.h"
 }
 
@@ -21,15 +19,15 @@ struct RawLeaf {
 	std::string complaints;
 };
 
-inline RawLeaf raw_x86(const model::x86::Walk &walk)
+template <typename Walk> RawLeaf raw_of(const Walk &walk, bool there, bool executes)
 {
 	RawLeaf raw;
 
-	raw.there = walk.is_leaf();
+	raw.there = there;
 	raw.pa = walk.pa;
 	raw.size = walk.size;
 	raw.perm = (walk.rights.read ? S2_READ : 0) | (walk.rights.write ? S2_WRITE : 0) |
-		   (walk.rights.execute_supervisor ? S2_EXEC : 0);
+		   (executes ? S2_EXEC : 0);
 	for (const std::string &complaint : walk.complaints) {
 		raw.complaints += complaint + "; ";
 	}
@@ -47,46 +45,24 @@ class S2RootsTest : public S2Test
 
 	RawLeaf raw(const struct s2 &space, u64 at)
 	{
-		const struct s2_format *f = space.format;
-		model::HostMemory memory;
+		RawLeaf raw;
+		bool is_x86 = on_x86(space, [&](auto &&walker, const auto &registers) {
+			model::x86::Walk walk = walker.look(registers, at);
 
-		if (f == &s2_ept) {
-			model::ept::Features features;
-			model::ept::Registers registers;
+			raw = raw_of(walk, walk.is_leaf(), walk.rights.execute_supervisor);
+		});
 
-			features.pa_bits = 48;
-			registers.eptp = s2_ept_pointer(&space, true);
-			return raw_x86(model::ept::Walker(features, memory).look(registers, at));
-		}
-		if (f == &s2_npt) {
-			model::npt::Registers registers;
-
-			registers.ncr3 = ptr_hpa(space.top).v;
-			return raw_x86(model::npt::Walker({}, memory).look(registers, at));
-		}
-		return raw_armv8(space, at, memory);
+		return is_x86 ? raw : raw_armv8(space, at);
 	}
 
 	// As hardware marks what it uses.
 	void touch(const struct s2 &space, u64 at)
 	{
-		model::HostMemory memory;
+		bool is_x86 = on_x86(space, [&](auto &&walker, const auto &registers) {
+			walker.translate(registers, at, model::x86::Access::Read);
+		});
 
-		if (space.format == &s2_ept) {
-			model::ept::Features features;
-			model::ept::Registers registers;
-
-			features.pa_bits = 48;
-			registers.eptp = s2_ept_pointer(&space, true);
-			model::ept::Walker(features, memory)
-				.translate(registers, at, model::x86::Access::Read);
-		} else if (space.format == &s2_npt) {
-			model::npt::Registers registers;
-
-			registers.ncr3 = ptr_hpa(space.top).v;
-			model::npt::Walker({}, memory)
-				.translate(registers, at, model::x86::Access::Read);
-		} else {
+		if (!is_x86) {
 			EXPECT_EQ(s2_mark_accessed(const_cast<struct s2 *>(&space), gpa(at)), OK);
 		}
 	}
@@ -124,11 +100,36 @@ class S2RootsTest : public S2Test
 	}
 
       private:
-	RawLeaf raw_armv8(const struct s2 &space, u64 at, model::HostMemory &memory)
+	// Calls `fn` with the manual's walker and what leads to the root. False: the format is not
+	// x86's.
+	template <typename Fn> static bool on_x86(const struct s2 &space, Fn fn)
 	{
+		model::HostMemory memory;
+
+		if (space.format == &s2_ept) {
+			model::ept::Features features;
+			model::ept::Registers registers;
+
+			features.pa_bits = 48;
+			registers.eptp = s2_ept_pointer(&space, true);
+			fn(model::ept::Walker(features, memory), registers);
+			return true;
+		}
+		if (space.format == &s2_npt) {
+			model::npt::Registers registers;
+
+			registers.ncr3 = ptr_hpa(space.top).v;
+			fn(model::npt::Walker({}, memory), registers);
+			return true;
+		}
+		return false;
+	}
+
+	static RawLeaf raw_armv8(const struct s2 &space, u64 at)
+	{
+		model::HostMemory memory;
 		model::Features features;
 		model::Registers registers;
-		RawLeaf raw;
 
 		registers.vtcr = s2_armv8_vtcr(&space, {5, true, true, false});
 		registers.vttbr = ptr_hpa(space.root).v | 1ull << 48;
@@ -136,25 +137,8 @@ class S2RootsTest : public S2Test
 
 		model::Walk walk = model::Walker(features, memory).look(registers, at);
 
-		raw.there = walk.ok();
-		raw.pa = walk.pa;
-		raw.size = walk.size;
-		raw.perm = (walk.rights.read ? S2_READ : 0) | (walk.rights.write ? S2_WRITE : 0) |
-			   (walk.rights.execute_el1 ? S2_EXEC : 0);
-		for (const std::string &complaint : walk.complaints) {
-			raw.complaints += complaint + "; ";
-		}
-		return raw;
+		return raw_of(walk, walk.ok(), walk.rights.execute_el1);
 	}
 };
-
-inline auto s2_roots_kinds()
-{
-	return ::testing::Values(S2Kind{"fake_broadcast", arch_s2_format(), true},
-				 S2Kind{"fake_generations", arch_s2_format(), false},
-				 S2Kind{"armv8", &s2_armv8_4k, true},
-				 S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true},
-				 S2Kind{"ept", &s2_ept, false}, S2Kind{"npt", &s2_npt, false});
-}
 
 #endif

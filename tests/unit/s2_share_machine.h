@@ -10,18 +10,7 @@
 #include "s2_test_machine.h"
 
 extern "C" {
-#include "../../arch/x86_64/s2_ept.h"
-#include "../../arch/x86_64/s2_npt.h"
 #include "hyp/s2_share.h"
-}
-
-inline auto s2_share_kinds()
-{
-	return ::testing::Values(S2Kind{"fake_broadcast", arch_s2_format(), true},
-				 S2Kind{"fake_generations", arch_s2_format(), false},
-				 S2Kind{"armv8", &s2_armv8_4k, true},
-				 S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true},
-				 S2Kind{"ept", &s2_ept, false}, S2Kind{"npt", &s2_npt, false});
 }
 
 class S2ShareTest : public S2Test
@@ -193,28 +182,6 @@ class S2ShareTest : public S2Test
 		}
 		ADD_FAILURE() << "nothing to read at " << std::hex << at;
 		return ~0ull;
-	}
-
-	enum status unmap_of(struct s2 *space, u64 at, u64 size)
-	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, space);
-		status = s2_unmap(space, gpa(at), size, &batch);
-		s2_batch_close(&batch);
-		return status;
-	}
-
-	enum status protect(struct s2 *space, u64 at, u64 size, u8 perm)
-	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, space);
-		status = s2_protect(space, gpa(at), size, perm, &batch);
-		s2_batch_close(&batch);
-		return status;
 	}
 
 	struct s2 child = {};

@@ -25,6 +25,31 @@ struct S2Kind {
 
 inline const struct s2_attr kRwx = {S2_RWX, S2_NORMAL};
 
+// What `fn` does with a batch of its own, which is closed then.
+template <typename Fn> enum status in_batch(struct s2 *s2, Fn fn)
+{
+	struct s2_batch batch;
+	enum status status;
+
+	s2_batch_open(&batch, s2);
+	status = fn(&batch);
+	s2_batch_close(&batch);
+	return status;
+}
+
+inline enum status unmap_of(struct s2 *s2, u64 at, u64 size)
+{
+	return in_batch(s2,
+			[&](struct s2_batch *batch) { return s2_unmap(s2, gpa(at), size, batch); });
+}
+
+inline enum status protect_of(struct s2 *s2, u64 at, u64 size, u8 perm)
+{
+	return in_batch(s2, [&](struct s2_batch *batch) {
+		return s2_protect(s2, gpa(at), size, perm, batch);
+	});
+}
+
 class S2Test : public ::testing::TestWithParam<S2Kind>
 {
       protected:
@@ -70,13 +95,7 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 
 	enum status unmap(u64 at, u64 size)
 	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, &s2);
-		status = s2_unmap(&s2, gpa(at), size, &batch);
-		s2_batch_close(&batch);
-		return status;
+		return unmap_of(&s2, at, size);
 	}
 
 	void expect_maps(u64 at, u64 to, const char *what)

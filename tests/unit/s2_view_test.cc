@@ -27,24 +27,14 @@ class S2View : public S2RootsTest
 
 	enum status protect_view(u64 at, u64 size, u8 perm)
 	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, &view);
-		status = s2_view_protect(&view, gpa(at), size, perm, &batch);
-		s2_batch_close(&batch);
-		return status;
+		return in_batch(&view, [&](struct s2_batch *batch) {
+			return s2_view_protect(&view, gpa(at), size, perm, batch);
+		});
 	}
 
 	enum status protect_base(u64 at, u64 size, u8 perm)
 	{
-		struct s2_batch batch;
-		enum status status;
-
-		s2_batch_open(&batch, &s2);
-		status = s2_protect(&s2, gpa(at), size, perm, &batch);
-		s2_batch_close(&batch);
-		return status;
+		return protect_of(&s2, at, size, perm);
 	}
 
 	enum status fault(u64 at, u8 access)
@@ -84,7 +74,7 @@ class S2View : public S2RootsTest
 
 	struct s2 view = {};
 };
-INSTANTIATE_TEST_SUITE_P(formats, S2View, s2_roots_kinds(), s2_kind_name);
+INSTANTIATE_TEST_SUITE_P(formats, S2View, s2_kinds(), s2_kind_name);
 
 TEST_P(S2View, shows_the_bases_memory_with_fewer_permissions)
 {
@@ -641,7 +631,7 @@ class S2ViewDirty : public S2View
 		s2_batch_close(&batch);
 	}
 };
-INSTANTIATE_TEST_SUITE_P(formats, S2ViewDirty, s2_roots_kinds(), s2_kind_name);
+INSTANTIATE_TEST_SUITE_P(formats, S2ViewDirty, s2_kinds(), s2_kind_name);
 
 TEST_P(S2ViewDirty, a_write_through_the_view_is_noted_in_the_base)
 {
