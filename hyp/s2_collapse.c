@@ -124,8 +124,7 @@ static enum s2_why fold_region(struct s2 *s2, u64 at, unsigned level, struct s2_
 	enum s2_why why;
 	u64 *table, flags;
 
-	s2_cursor_start(&c, s2, gpa(at));
-	s2_cursor_descend_all(&c, level);
+	s2_cursor_stand(&c, s2, at, level);
 	if (s2_entry_is_leaf(f, c.entry, c.level)) {
 		return S2_LARGE_ALREADY;
 	}

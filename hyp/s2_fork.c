@@ -191,13 +191,7 @@ void s2_share_begin(struct s2 *s2)
 
 enum status s2_fork(struct s2 *parent, struct s2 *child, gpa_t at, u64 size, struct s2_batch *batch)
 {
-	struct fork fork = {.job = {.s2 = parent,
-				    .start = at.v,
-				    .end = at.v + size,
-				    .batch = batch,
-				    .run = run_fork,
-				    .level_max = S2_LEVELS_MAX},
-			    .child = child};
+	struct fork fork = {.job = s2_job_of(parent, at, size, run_fork, batch), .child = child};
 	enum status status;
 
 	if (!s2_range_is_valid(parent, at, size) || parent == child ||

@@ -167,13 +167,6 @@ static u64 loan_span(const struct s2_loan *loan)
 	return s2_span(loan->from->format, loan->level);
 }
 
-/* At the entry for `at`, or above it where tables are missing. */
-static void stand_at(struct s2_cursor *c, struct s2 *s2, u64 at, unsigned level)
-{
-	s2_cursor_start(c, s2, gpa(at));
-	s2_cursor_descend_all(c, level);
-}
-
 /* Empty tables where there are none: the shared space's to be linked, and above the linking
  * space's entries, which have to be free. */
 static enum status make_tables(struct s2 *unified, const struct s2_loan *loan)
@@ -203,7 +196,7 @@ static void drop_empty_tables(struct s2 *s2, const struct s2_loan *loan)
 	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor c;
 
-		stand_at(&c, s2, at, loan->level - 1);
+		s2_cursor_stand(&c, s2, at, loan->level - 1);
 		s2_retire_empty(&c, &batch);
 	}
 	lock_drop(&s2->lock);
@@ -216,8 +209,8 @@ static void link_entries(struct s2 *unified, const struct s2_loan *loan)
 		struct s2_cursor from, to;
 		u64 *table;
 
-		stand_at(&from, loan->from, at, loan->level);
-		stand_at(&to, unified, at, loan->level);
+		s2_cursor_stand(&from, loan->from, at, loan->level);
+		s2_cursor_stand(&to, unified, at, loan->level);
 		table = s2_entry_table(from.format, from.entry);
 		frame_get(ptr_hpa(table));
 		check(s2_entry_set(&to, s2_link_entry(unified, table), NULL));
@@ -284,7 +277,7 @@ static void unlink_entries(struct s2 *s2, const struct s2_loan *loan, struct s2_
 	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor c;
 
-		stand_at(&c, s2, at, loan->level);
+		s2_cursor_stand(&c, s2, at, loan->level);
 		while (!s2_entry_set(&c, batch->transit, NULL)) { /* hardware set a flag */
 		}
 		s2_batch_note_range(batch, gpa(at), loan_span(loan), S2_LEVELS_MAX, 1);
@@ -300,7 +293,7 @@ static void put_tables(const struct s2_loan *loan)
 	for (u64 at = loan->start; at < loan->end; at += loan_span(loan)) {
 		struct s2_cursor c;
 
-		stand_at(&c, loan->from, at, loan->level);
+		s2_cursor_stand(&c, loan->from, at, loan->level);
 		frame_put(ptr_hpa(s2_entry_below(c.format, c.entry, c.level)));
 	}
 	lock_drop(&loan->from->lock);

@@ -137,8 +137,7 @@ static unsigned map_place(const struct map_job *job, struct s2_cursor *c, u64 at
 {
 	unsigned level = largest_level(job, at);
 
-	s2_cursor_start(c, job->s2, gpa(at));
-	s2_cursor_descend_all(c, 0);
+	s2_cursor_stand(c, job->s2, at, 0);
 	return c->level < level ? c->level : level;
 }
 
@@ -444,8 +443,7 @@ static void replace_leaves(struct map_job *job, u64 end, u64 broken, struct s2_b
 	struct s2_cursor c;
 
 	for (u64 at = job->start; at < end; at = s2_cursor_end(&c)) {
-		s2_cursor_start(&c, job->s2, gpa(at));
-		s2_cursor_descend_all(&c, 0);
+		s2_cursor_stand(&c, job->s2, at, 0);
 		if (!batch) {
 			check(c.entry != broken || s2_entry_set(&c, c.format->empty, NULL));
 			continue;
@@ -501,8 +499,7 @@ static void split_blocks(const struct map_job *job)
 		return;
 	}
 	for (u64 at = job->start; at < job->end; at = s2_cursor_end(&c)) {
-		s2_cursor_start(&c, job->s2, gpa(at));
-		s2_cursor_descend_all(&c, 0);
+		s2_cursor_stand(&c, job->s2, at, 0);
 		if (is_the_same(job, &c)) {
 			split_block(hpa_for(job, at), s2_level_order(c.format, c.level));
 		}

@@ -36,8 +36,7 @@ static struct edge edge_at(const struct s2_job *job, struct s2_cursor *c, u64 at
 	if (at >> c->s2->ipa_bits) {
 		return edge;
 	}
-	s2_cursor_start(c, c->s2, gpa(at));
-	s2_cursor_descend_all(c, 0);
+	s2_cursor_stand(c, c->s2, at, 0);
 	edge.from = c->level;
 	edge.to = is_divisible(job, c) ? s2_split_level(c, at) : c->level;
 	edge.first = s2_cursor_first(c);
@@ -317,6 +316,9 @@ enum status s2_range_run(struct s2_job *job)
 {
 	enum status status;
 
+	if (!s2_range_is_valid(job->s2, gpa(job->start), job->end - job->start)) {
+		return INVALID;
+	}
 	lock_take(&job->s2->lock);
 	if (s2_is_on_loan(job->s2, job->start, job->end)) {
 		status = DENIED;
@@ -339,8 +341,7 @@ static __attribute__((noinline)) void retire_around(struct s2 *s2, gpa_t at, str
 {
 	struct s2_cursor c;
 
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend_all(&c, 0);
+	s2_cursor_stand(&c, s2, at.v, 0);
 	s2_retire_empty(&c, batch);
 }
 
@@ -373,15 +374,10 @@ static inline bool unmap_page(struct s2 *s2, gpa_t at, struct s2_batch *batch)
 static __attribute__((noinline)) enum status unmap_range(struct s2 *s2, gpa_t at, u64 size,
 							 struct s2_batch *batch)
 {
-	struct s2_job job = {.s2 = s2,
-			     .start = at.v,
-			     .end = at.v + size,
-			     .batch = batch,
-			     .run = run_clear,
-			     .level_max = S2_LEVELS_MAX,
-			     .retire = true};
+	struct s2_job job = s2_job_of(s2, at, size, run_clear, batch);
 
-	return s2_range_is_valid(s2, at, size) ? s2_range_run(&job) : INVALID;
+	job.retire = true;
+	return s2_range_run(&job);
 }
 
 enum status s2_unmap(struct s2 *s2, gpa_t at, u64 size, struct s2_batch *batch)
@@ -399,16 +395,8 @@ static void run_protect(struct s2_cursor *c, u64 count, struct s2_job *job)
 
 enum status s2_protect(struct s2 *s2, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
 {
-	struct s2_job job = {.s2 = s2,
-			     .start = at.v,
-			     .end = at.v + size,
-			     .batch = batch,
-			     .run = run_protect,
-			     .level_max = S2_LEVELS_MAX,
-			     .perm = perm};
+	struct s2_job job = s2_job_of(s2, at, size, run_protect, batch);
 
-	if (!s2_range_is_valid(s2, at, size) || perm > S2_RWX || s2->perm_bits[perm] == S2_CANNOT) {
-		return INVALID;
-	}
-	return s2_range_run(&job);
+	job.perm = perm;
+	return perm > S2_RWX || s2->perm_bits[perm] == S2_CANNOT ? INVALID : s2_range_run(&job);
 }

@@ -177,8 +177,7 @@ enum status s2_split(struct s2 *s2, gpa_t at, unsigned level, struct s2_batch *b
 		return INVALID;
 	}
 	lock_take(&s2->lock);
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend_all(&c, 0);
+	s2_cursor_stand(&c, s2, at.v, 0);
 	if (s2_is_on_loan(s2, at.v, at.v + 1)) {
 		status = DENIED;
 	} else if (!s2_entry_is_leaf(c.format, c.entry, c.level) &&
@@ -202,15 +201,10 @@ static void run_nothing(unused struct s2_cursor *c, unused u64 count, unused str
 enum status s2_split_range(struct s2 *s2, gpa_t at, u64 size, unsigned level,
 			   struct s2_batch *batch)
 {
-	struct s2_job job = {.s2 = s2,
-			     .start = at.v,
-			     .end = at.v + size,
-			     .batch = batch,
-			     .run = run_nothing,
-			     .level_max = level};
+	struct s2_job job = s2_job_of(s2, at, size, run_nothing, batch);
 
-	if (!s2_range_is_valid(s2, at, size) || level > s2->root_level ||
-	    !s2_level_may_be_leaf(s2->format, level)) {
+	job.level_max = level;
+	if (level > s2->root_level || !s2_level_may_be_leaf(s2->format, level)) {
 		return INVALID;
 	}
 	return s2_range_run(&job);

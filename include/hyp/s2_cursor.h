@@ -513,6 +513,13 @@ static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
 	}
 }
 
+/* Stands it at the entry for `at`, of `level` or above that where tables are missing. Likewise. */
+static inline void s2_cursor_stand(struct s2_cursor *c, struct s2 *s2, u64 at, unsigned level)
+{
+	s2_cursor_start(c, s2, gpa(at));
+	s2_cursor_descend_all(c, level);
+}
+
 /* What the slot holds when no claim is on it. For holders of the space's lock. */
 static inline u64 s2_load_settled(const struct s2_format *f, const u64 *slot)
 {
@@ -859,9 +866,10 @@ unsigned s2_split_level(const struct s2_cursor *c, u64 at);
  * leading further down; leaves among them lie inside the range and are of level_max or below, as
  * what sticks out or is larger is split before.
  *
- * NOMEM before anything was changed, when the range's two ends need splits; NOMEM with batch->next
- * when level_max does. A run that sets job->status ends it with that, and batch->next is where the
- * run began. MORE: the batch's budget is used up, and batch->next is where to go on.
+ * INVALID: it is no range of the space. NOMEM before anything was changed, when the range's two
+ * ends need splits; NOMEM with batch->next when level_max does. A run that sets job->status ends it
+ * with that, and batch->next is where the run began. MORE: the batch's budget is used up, and
+ * batch->next is where to go on.
  */
 struct s2_job;
 typedef void (*s2_run_fn)(struct s2_cursor *c, u64 count, struct s2_job *job);
@@ -878,5 +886,16 @@ struct s2_job {
 };
 
 enum status s2_range_run(struct s2_job *job);
+
+static inline struct s2_job s2_job_of(struct s2 *s2, gpa_t at, u64 size, s2_run_fn run,
+				      struct s2_batch *batch)
+{
+	return (struct s2_job){.s2 = s2,
+			       .start = at.v,
+			       .end = at.v + size,
+			       .batch = batch,
+			       .run = run,
+			       .level_max = S2_LEVELS_MAX};
+}
 
 #endif
