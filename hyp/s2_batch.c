@@ -124,21 +124,11 @@ static void note_block(struct s2_batch *batch, struct frame *frame)
  * view shows is its base's. */
 void s2_batch_note_frames(struct s2_batch *batch, hpa_t first, u64 size)
 {
-	u64 ram = frame_table.ram_start;
+	struct frame *frame;
+	u64 done = 0;
 
-	if (unlikely(batch->s2->rules)) {
-		return;
-	}
-	for (u64 done = first.v < ram ? ram - first.v : 0; done < size;) {
-		struct frame *frame = frame_of(hpa_add(first, done));
-
-		if (!frame) {
-			return; /* behind the RAM */
-		}
-		if (frame->type != FRAME_DEVICE) {
-			note_block(batch, frame);
-		}
-		done = frame_hpa(frame).v + order_bytes(frame->order) - first.v;
+	while (likely(!batch->s2->rules) && (frame = s2_next_block(first, size, &done))) {
+		note_block(batch, frame);
 	}
 }
 

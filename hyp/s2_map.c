@@ -29,82 +29,64 @@ struct map_job {
 
 /* ---- Frames -------------------------------------------------------------------------------- */
 
-/* Frames outside the frame table are nobody's, so any guest's. */
-static bool frame_is_mappable(const struct frame *f)
-{
-	return f->type == FRAME_GUEST || f->type == FRAME_SHARED || f->type == FRAME_DEVICE;
-}
-
-/* Calls `is_so` for each block that lies in the memory and in the frame table, until one is not. */
-static inline bool all_blocks(hpa_t first, u64 size, bool (*is_so)(const struct frame *f))
+struct frame *s2_next_block(hpa_t first, u64 size, u64 *done)
 {
 	u64 ram = frame_table.ram_start;
+	struct frame *f;
 
-	for (u64 done = first.v < ram ? ram - first.v : 0; done < size;) {
-		struct frame *f = frame_of(hpa_add(first, done));
-
-		if (!f) {
-			return true; /* behind the RAM */
-		}
-		done = frame_hpa(f).v + order_bytes(f->order) - first.v;
-		if (!is_so(f)) {
-			return false;
-		}
-	}
-	return true;
+	*done = max_u64(*done, first.v < ram ? ram - first.v : 0);
+	do {
+		f = *done < size ? frame_of(hpa_add(first, *done)) : NULL;
+		*done = f ? frame_hpa(f).v + order_bytes(f->order) - first.v : size;
+	} while (f && f->type == FRAME_DEVICE);
+	return f;
 }
 
 bool s2_memory_is_mappable(hpa_t first, u64 size)
 {
-	const struct frame *frame = frame_at(first);
+	struct frame *f = frame_at(first);
+	bool is_one = f && f->type == FRAME_GUEST && order_bytes(f->order) >= size;
+	u64 done = 0;
 
-	/* Mostly it is one block, or a part of one from its beginning. */
-	if (likely(frame && frame->type == FRAME_GUEST && order_bytes(frame->order) >= size)) {
+	/* Mostly it is one block, or a part of one from its beginning; or none. */
+	if (likely(is_one || !s2_lies_in_ram(first, size))) {
 		return true;
 	}
-	return all_blocks(first, size, frame_is_mappable);
-}
-
-static bool frame_has_one_holder(const struct frame *f)
-{
-	return load_relaxed(&f->refs) <= 1 || f->type == FRAME_DEVICE;
+	do {
+		f = s2_next_block(first, size, &done);
+	} while (f && (f->type == FRAME_GUEST || f->type == FRAME_SHARED));
+	return !f;
 }
 
 bool s2_memory_is_shared(hpa_t first, u64 size)
 {
-	return !all_blocks(first, size, frame_has_one_holder);
-}
+	struct frame *f;
+	u64 done = 0;
 
-static bool frame_is_nobodys(const struct frame *f)
-{
-	return f->type == FRAME_DEVICE;
-}
-
-static bool get_block(const struct frame *f)
-{
-	if (!frame_is_nobodys(f)) {
-		frame_get(frame_hpa(f));
-	}
-	return true;
-}
-
-static bool put_block(const struct frame *f)
-{
-	if (!frame_is_nobodys(f)) {
-		frame_put(frame_hpa(f));
-	}
-	return true;
+	do {
+		f = s2_next_block(first, size, &done);
+	} while (f && load_relaxed(&f->refs) <= 1);
+	return f != NULL;
 }
 
 bool s2_memory_get(hpa_t first, u64 size)
 {
-	all_blocks(first, size, get_block);
-	return !all_blocks(first, size, frame_is_nobodys);
+	struct frame *f;
+	bool any = false;
+
+	for (u64 done = 0; (f = s2_next_block(first, size, &done)); any = true) {
+		frame_get(frame_hpa(f));
+	}
+	return any;
 }
 
 void s2_memory_put(hpa_t first, u64 size)
 {
-	all_blocks(first, size, put_block);
+	struct frame *f;
+
+	for (u64 done = 0; (f = s2_next_block(first, size, &done));) {
+		frame_put(frame_hpa(f));
+	}
 }
 
 /* ---- Places -------------------------------------------------------------------------------- */

@@ -773,7 +773,13 @@ void s2_set_memory_bits(struct s2 *s2);
 /* Under the lock, or while nobody else knows the space. */
 void s2_count_loans(struct s2 *s2, u32 count);
 
-/* s2_map.c. I4: all of it is memory that a guest may have. */
+/*
+ * s2_map.c. The next block of frames that lies in the memory, of which `done` bytes, from 0 on, are
+ * done with; NULL: there is none. Not device memory, nor what is outside of the frame table: those
+ * are nobody's, so any guest's, and nobody counts who holds them.
+ */
+struct frame *s2_next_block(hpa_t first, u64 size, u64 *done);
+/* I4: all of it is memory that a guest may have. */
 bool s2_memory_is_mappable(hpa_t first, u64 size);
 /* Some of it is in the frame table. */
 static inline bool s2_lies_in_ram(hpa_t first, u64 size)
@@ -784,8 +790,7 @@ static inline bool s2_lies_in_ram(hpa_t first, u64 size)
 
 /* Does any of it have holders besides the leaf that asks? */
 bool s2_memory_is_shared(hpa_t first, u64 size);
-/* One more leaf holds it, or one less. Device memory and what is outside the
- * frame table is nobody's to count; false: all of it is such. */
+/* One more leaf holds it, or one less. False: there is nothing to count. */
 bool s2_memory_get(hpa_t first, u64 size);
 void s2_memory_put(hpa_t first, u64 size);
 
