@@ -301,14 +301,6 @@ static void fill_list(const struct map_job *job, u64 *table, u64 at, u64 first, 
 	}
 }
 
-/* A table from the reserve, or one more when others emptied tables since the plan. */
-static u64 *take_table(struct map_job *job)
-{
-	u64 *table = s2_reserve_take(&job->reserve);
-
-	return table ? table : s2_table_alloc(job->s2);
-}
-
 /*
  * Puts a table under the cursor's free entry: with a run of `count` leaves in it when they are of
  * the level below, else empty. Returns how many leaves are mapped by it. A fault may have been
@@ -320,7 +312,7 @@ static enum status link_table(struct map_job *job, struct s2_cursor *c, unsigned
 	const struct s2_format *f = c->format;
 	u64 at = c->gpa.v, span = s2_span(f, level);
 	u64 first = s2_index(f, at, c->level - 1, S2_LEVELS_MAX);
-	u64 *table = take_table(job);
+	u64 *table = s2_reserve_take(job->s2, &job->reserve);
 
 	if (!table) {
 		return NOMEM;

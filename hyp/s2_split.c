@@ -11,22 +11,6 @@
 
 #include "hyp/log.h"
 
-unsigned s2_split_level(const struct s2_cursor *c, u64 at)
-{
-	const struct s2_format *f = c->format;
-	unsigned level = c->level;
-
-	bool is_leaf = s2_entry_is_leaf(f, c->entry, level);
-
-	if (!is_leaf && !s2_entry_is_typed(f, c->entry)) {
-		return level;
-	}
-	while (!is_aligned(at, s2_span(f, level)) || (is_leaf && !s2_level_may_be_leaf(f, level))) {
-		level--;
-	}
-	return level;
-}
-
 /* Leaves that together translate as `leaf` does, with its marks. */
 void s2_parts_fill(struct s2 *s2, u64 leaf, unsigned level, u64 *table)
 {
@@ -39,29 +23,15 @@ void s2_parts_fill(struct s2 *s2, u64 leaf, unsigned level, u64 *table)
 	s2_table_fill(s2, table, 0, s2_table_entries(f), first, s2_span(f, level - 1));
 }
 
-typedef void (*block_fn)(struct s2 *s2, struct frame *block, u64 parts, unsigned order);
-
-/* Each block of frames that lies in a leaf of `level` at `first` and is larger than the leaf's
- * parts, of which `parts` lie in it, each 2^order frames. */
-static void each_large_block(struct s2 *s2, hpa_t first, unsigned level, block_fn fn)
+/* Hardware sees nothing in the whole nor in its parts, so nothing is broken. False: a fault has
+ * put a leaf there. */
+static bool split_typed(struct s2_cursor *c, u64 *table)
 {
-	const struct s2_format *f = s2->format;
-	u64 part = s2_span(f, level - 1), end = first.v + s2_span(f, level);
-
-	if (!s2_lies_in_ram(first, s2_span(f, level))) {
-		return;
-	}
-	for (u64 at = first.v, next; at < end; at = next) {
-		struct frame *frame = frame_of(hpa(at));
-
-		next = at + part;
-		if (frame && frame->order > s2_level_order(f, level - 1) &&
-		    frame->type != FRAME_DEVICE) {
-			next = min_u64(end, frame_hpa(frame).v + order_bytes(frame->order));
-			fn(s2, frame, (next - at) / part, s2_level_order(f, level - 1));
-		}
-	}
+	s2_table_fill(c->s2, table, 0, s2_table_entries(c->format), c->entry, 0);
+	return s2_entry_set(c, s2_table_entry(c->format, table), NULL);
 }
+
+/* ---- References ---------------------------------------------------------------------------- */
 
 /*
  * References are counted per block of frames, and each leaf holds one to every block it lies in. So
@@ -80,32 +50,44 @@ static void share_block(struct s2 *s2, struct frame *frame, u64 parts, unsigned 
 	store_relaxed(&s2->undivided, true);
 }
 
-/* Hardware sees nothing in the whole nor in its parts, so nothing is broken. False: a fault has
- * put a leaf there. */
-static bool split_typed(struct s2_cursor *c, u64 *table)
+/* For each block of frames that lies in the leaf, of `level`, and is larger than its parts. */
+static void recount(struct s2 *s2, u64 leaf, unsigned level, bool join)
 {
-	s2_table_fill(c->s2, table, 0, s2_table_entries(c->format), c->entry, 0);
-	return s2_entry_set(c, s2_table_entry(c->format, table), NULL);
-}
+	const struct s2_format *f = s2->format;
+	u64 part = s2_span(f, level - 1), at = s2_entry_hpa(f, leaf).v, parts;
+	u64 end = s2_lies_in_ram(hpa(at), s2_span(f, level)) ? at + s2_span(f, level) : at;
 
-static void join_block(unused struct s2 *s2, struct frame *frame, u64 parts, unused unsigned order)
-{
-	for (; parts > 1; parts--) {
-		frame_put(frame_hpa(frame));
+	for (u64 next; at < end; at = next) {
+		struct frame *frame = frame_of(hpa(at));
+
+		next = at + part;
+		if (!frame || order_bytes(frame->order) <= part || frame->type == FRAME_DEVICE) {
+			continue;
+		}
+		next = min_u64(end, frame_hpa(frame).v + order_bytes(frame->order));
+		parts = (next - at) / part;
+		if (!join) {
+			share_block(s2, frame, parts, s2_level_order(f, level - 1));
+		}
+		for (; join && parts > 1; parts--) {
+			frame_put(frame_hpa(frame));
+		}
 	}
 }
 
 void s2_parts_share(struct s2 *s2, u64 leaf, unsigned level)
 {
-	each_large_block(s2, s2_entry_hpa(s2->format, leaf), level, share_block);
+	recount(s2, leaf, level, false);
 }
 
 void s2_parts_join(struct s2 *s2, u64 part, unsigned level)
 {
 	if (load_relaxed(&s2->undivided)) {
-		each_large_block(s2, s2_entry_hpa(s2->format, part), level, join_block);
+		recount(s2, part, level, true);
 	}
 }
+
+/* ---- One leaf ------------------------------------------------------------------------------ */
 
 /* A leaf whose write is withheld for its frame's other holders is never split at once: a fault that
  * saw a part before its reference was counted would take the frame for its own. */
@@ -150,46 +132,47 @@ bool s2_split_leaf(struct s2_cursor *c, u64 *table, struct s2_batch *batch)
 	return true;
 }
 
+bool s2_split_here(struct s2_cursor *c, struct s2_reserve *reserve, struct s2_batch *batch)
+{
+	u64 *table = s2_reserve_take(c->s2, reserve);
+
+	if (table && !s2_split_leaf(c, table, batch)) {
+		s2_reserve_give(reserve, table);
+	}
+	return table != NULL;
+}
+
 /* ---- The operations ------------------------------------------------------------------------ */
 
-/* Splits what contains the cursor's address down to `level`; the reserve has what is needed. */
-static void split_to_level(struct s2_cursor *c, unsigned level, struct s2_reserve *reserve,
-			   struct s2_batch *batch)
+static bool can_split_to(const struct s2 *s2, unsigned level)
 {
-	while (c->level > level) {
-		u64 *table = s2_reserve_take(reserve);
-
-		if (!s2_split_leaf(c, table, batch)) {
-			s2_reserve_give(reserve, table);
-		}
-		s2_cursor_descend_all(c, level);
-	}
+	return level <= s2->root_level && s2_level_may_be_leaf(s2->format, level);
 }
 
 enum status s2_split(struct s2 *s2, gpa_t at, unsigned level, struct s2_batch *batch)
 {
 	struct s2_reserve reserve = {0};
-	enum status status = OK;
+	enum status status;
 	struct s2_cursor c;
 
-	if (at.v >> s2->ipa_bits || level > s2->root_level ||
-	    !s2_level_may_be_leaf(s2->format, level)) {
+	if (at.v >> s2->ipa_bits || !can_split_to(s2, level)) {
 		return INVALID;
 	}
-	lock_take(&s2->lock);
+	status = s2_lock_range(s2, at.v, at.v + 1);
 	s2_cursor_stand(&c, s2, at.v, 0);
-	if (s2_is_on_loan(s2, at.v, at.v + 1)) {
-		status = DENIED;
-	} else if (!s2_entry_is_leaf(c.format, c.entry, c.level) &&
-		   !s2_entry_is_typed(c.format, c.entry)) {
+	if (status == OK && !s2_entry_is_leaf(c.format, c.entry, c.level) &&
+	    !s2_entry_is_typed(c.format, c.entry)) {
 		status = NOENT;
-	} else if (c.level > level && !s2_reserve_fill(s2, &reserve, c.level - level)) {
+	}
+	if (status == OK && c.level > level && !s2_reserve_fill(s2, &reserve, c.level - level)) {
 		status = NOMEM;
-	} else {
-		split_to_level(&c, level, &reserve, batch);
+	}
+	while (status == OK && c.level > level) {
+		s2_split_here(&c, &reserve, batch);
+		s2_cursor_descend_all(&c, level);
 	}
 	lock_drop(&s2->lock);
-	s2_reserve_drop(s2, &reserve); /* a copy has divided the leaf meanwhile */
+	s2_reserve_drop(s2, &reserve);
 	return status;
 }
 
@@ -204,8 +187,5 @@ enum status s2_split_range(struct s2 *s2, gpa_t at, u64 size, unsigned level,
 	struct s2_job job = s2_job_of(s2, at, size, run_nothing, batch);
 
 	job.level_max = level;
-	if (level > s2->root_level || !s2_level_may_be_leaf(s2->format, level)) {
-		return INVALID;
-	}
-	return s2_range_run(&job);
+	return can_split_to(s2, level) ? s2_range_run(&job) : INVALID;
 }

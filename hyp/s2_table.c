@@ -65,7 +65,7 @@ bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count)
 	return true;
 }
 
-u64 *s2_reserve_take(struct s2_reserve *reserve)
+static u64 *take_reserved(struct s2_reserve *reserve)
 {
 	u64 *table = reserve->first;
 
@@ -75,11 +75,18 @@ u64 *s2_reserve_take(struct s2_reserve *reserve)
 	return table;
 }
 
+u64 *s2_reserve_take(struct s2 *s2, struct s2_reserve *reserve)
+{
+	u64 *table = take_reserved(reserve);
+
+	return table ? table : s2_table_alloc(s2);
+}
+
 void s2_reserve_drop(struct s2 *s2, struct s2_reserve *reserve)
 {
 	u64 *table;
 
-	while ((table = s2_reserve_take(reserve))) {
+	while ((table = take_reserved(reserve))) {
 		s2_table_free(s2, table);
 	}
 }

@@ -651,7 +651,8 @@ struct s2_reserve {
 	u64 *first; /* linked by their first words */
 };
 bool s2_reserve_fill(struct s2 *s2, struct s2_reserve *reserve, u64 count);
-u64 *s2_reserve_take(struct s2_reserve *reserve);
+/* One more when there is none left, as others may have changed what was counted; or NULL. */
+u64 *s2_reserve_take(struct s2 *s2, struct s2_reserve *reserve);
 void s2_reserve_give(struct s2_reserve *reserve, u64 *table);
 void s2_reserve_drop(struct s2 *s2, struct s2_reserve *reserve);
 
@@ -820,6 +821,8 @@ void s2_mark_way(const struct s2_cursor *c);
  * typed entry becomes a table of the same at once. False: a fault was faster with a claim on the
  * leaf; look again, the table is still the caller's. */
 bool s2_split_leaf(struct s2_cursor *c, u64 *table, struct s2_batch *batch);
+/* The same with a table of the reserve's, whoever was faster. False: there is no memory for one. */
+bool s2_split_here(struct s2_cursor *c, struct s2_reserve *reserve, struct s2_batch *batch);
 /* The same in two parts, for who has taken `leaf` of `level` out himself: fills the table, and
  * gives each of the parts in it a reference of its own. And the parts' references become one again.
  */
@@ -861,15 +864,16 @@ struct s2_change {
 };
 enum status s2_change_leaf(struct s2 *s2, struct s2_change *change);
 
-/* The level that the leaf (or typed entry) must be split to, so that `at` lies between two; its own
- * level when it does already. */
-unsigned s2_split_level(const struct s2_cursor *c, u64 at);
+/* Takes the space's lock for a range operation; in any case. DENIED: some of the range is another
+ * space's to change. And for a moment drops it, as who waits for it goes first (I7). */
+enum status s2_lock_range(struct s2 *s2, u64 start, u64 end);
+enum status s2_let_others(struct s2 *s2, u64 start, u64 end);
 
 /*
  * s2_range.c. Goes through [start, end) in runs, in steps that bound how long the lock is held
  * (I7). `run` is called for up to `count` entries from the cursor on, all in one table and none
  * leading further down; leaves among them lie inside the range and are of level_max or below, as
- * what sticks out or is larger is split before.
+ * what sticks out or is larger is split before. INVALID: the range is.
  *
  * INVALID: it is no range of the space. NOMEM before anything was changed, when the range's two
  * ends need splits; NOMEM with batch->next when level_max does. A run that sets job->status ends it
@@ -886,8 +890,10 @@ struct s2_job {
 	s2_run_fn run;
 	unsigned level_max; /* S2_LEVELS_MAX: any */
 	bool retire;	    /* tables that lie in the range go as one, and so do empty ones */
+	bool enlarge;	    /* without memory for a split it is whole leaves that go */
 	u8 perm;	    /* protect's */
 	enum status status; /* set by `run`, OK before */
+	struct s2_reserve reserve; /* its own */
 };
 
 enum status s2_range_run(struct s2_job *job);
