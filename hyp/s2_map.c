@@ -1,11 +1,11 @@
 /*
  * Mapping of ranges, contiguous or from a list of frames.
  *
- * A range is cut into runs: neighbours of one level in one table. First all of it is gone through
- * to find what is in the way and to count the tables that are missing, which are then laid in (I3).
- * Then the runs are made. A run whose table is missing is written into a new table out of sight,
- * which is linked once. Both passes go in steps that bound how long the lock is held (I7); a fault,
- * or whoever comes in between two steps, may be faster, and then what was made is undone.
+ * A range is gone through twice, in runs: neighbours of one level in one table. The first pass
+ * plans: it finds what is in the way, and counts the tables that are missing, which are then laid
+ * in (I3). The second makes: a run whose table is missing is written into a new table out of sight,
+ * which is linked once. Both go in steps that bound how long the lock is held (I7); a fault, or
+ * whoever comes in between two steps, may be faster, and then what was made is undone.
  */
 #include "hyp/s2_cursor.h"
 
@@ -23,6 +23,10 @@ struct map_job {
 	const hpa_t *frames; /* or else a list, one for each page from `start` on */
 	struct s2_attr attr;
 	enum s2_if_mapped if_mapped;
+
+	u64 at;	    /* where the pass has come to */
+	bool makes; /* it is the second one */
+	u64 tables; /* that are missing, says the first */
 	struct s2_reserve reserve;
 	struct s2_batch upgraded; /* without a place among the open ones: nothing is in transit */
 };
@@ -99,25 +103,18 @@ static hpa_t hpa_for(const struct map_job *job, u64 at)
 	return hpa(at + job->offset);
 }
 
-/* The largest leaf that may begin at `at`: both addresses are aligned to it, and it ends in the
- * range. */
-static unsigned largest_level(const struct map_job *job, u64 at)
-{
-	const struct s2 *s2 = job->s2;
-
-	return job->frames ? 0
-			   : s2_leaf_level(s2->format, s2->root_level, at | (at + job->offset),
-					   job->end - at);
-}
-
 /*
  * Stands the cursor at the deepest entry for `at`; returns the level that leaves are to have there:
- * the largest that alignment allows, but a table that is already there stays, empty or not, and
- * gets smaller ones. So the cursor is at that level, or above it where tables are missing.
+ * the largest that alignment and the range's end allow, but a table that is already there stays,
+ * empty or not, and gets smaller ones. So the cursor is at that level, or above it where tables are
+ * missing.
  */
 static unsigned map_place(const struct map_job *job, struct s2_cursor *c, u64 at)
 {
-	unsigned level = largest_level(job, at);
+	const struct s2 *s2 = job->s2;
+	unsigned level = job->frames ? 0
+				     : s2_leaf_level(s2->format, s2->root_level,
+						     at | (at + job->offset), job->end - at);
 
 	s2_cursor_stand(c, job->s2, at, 0);
 	return c->level < level ? c->level : level;
@@ -129,10 +126,7 @@ static u64 run_length(const struct map_job *job, const struct s2_cursor *c, unsi
 {
 	const struct s2_format *f = job->s2->format;
 	u64 above = s2_span(f, level + 1);
-	u64 table_end = level == job->s2->root_level ? BIT(job->s2->ipa_bits)
-						     : align_down(c->gpa.v, above) + above;
-
-	u64 size = min_u64(job->end, table_end) - c->gpa.v;
+	u64 size = min_u64(job->end, align_down(c->gpa.v, above) + above) - c->gpa.v;
 
 	if (unlikely(f->address_high)) {
 		/* Entries count on without a carry from the low bits of an address to the high. */
@@ -143,17 +137,6 @@ static u64 run_length(const struct map_job *job, const struct s2_cursor *c, unsi
 	return size >> f->shift[level];
 }
 
-/* What stands in the way of a leaf at the cursor. */
-static enum status obstacle(const struct s2_cursor *c)
-{
-	if (s2_entry_is_free(c->s2, c->entry)) {
-		return OK;
-	}
-	return s2_entry_is_pending(c->s2, c->entry) ? AGAIN : EXISTS;
-}
-
-/* ---- The plan ------------------------------------------------------------------------------ */
-
 /* Is what is there already what the job would put there, permissions aside? */
 static bool is_the_same(const struct map_job *job, const struct s2_cursor *c)
 {
@@ -163,151 +146,95 @@ static bool is_the_same(const struct map_job *job, const struct s2_cursor *c)
 	       s2_entry_hpa(c->format, c->entry).v + inside == hpa_for(job, c->gpa.v).v;
 }
 
-/* Where to go on behind what was passed. A list says of each page of its own where it should be. */
-static u64 behind(const struct map_job *job, const struct s2_cursor *c)
+/* The leaf of `level` that belongs at `at`. */
+static u64 leaf_for(const struct map_job *job, u64 at, unsigned level)
 {
-	if (job->frames) {
-		return c->gpa.v + s2_span(c->format, 0);
-	}
-	return min_u64(s2_cursor_end(c), job->end);
+	return s2_leaf_bits(job->s2, job->attr, level) |
+	       s2_address_bits(job->s2->format, hpa_for(job, at));
 }
 
-/* More rights are for the range alone: a leaf that sticks out has to have them already. Write that
- * a mark withholds it has, and the mark stays. */
-static bool may_upgrade(const struct map_job *job, const struct s2_cursor *c)
+/* ---- What is mapped already ---------------------------------------------------------------- */
+
+/*
+ * The leaf at the cursor gets the rights that it lacks; write stays withheld where it is, or has to
+ * be. More rights are for the range alone, so a leaf that sticks out must not lack any. Every
+ * format can say what two of its permissions are together.
+ *
+ * A TLB may keep the entry that a fault for want of rights came from (DDI 0487, D8.13.1), so on
+ * machines that broadcast it is forgotten in the end. On x86 such a fault forgets it by itself.
+ */
+static enum status upgrade(struct map_job *job, struct s2_cursor *c)
 {
 	const struct s2_format *f = c->format;
-	u8 has = f->decode(c->entry, c->level > 0).perm;
+	u64 first = s2_cursor_first(c), span = s2_span(f, c->level), entry;
+	bool is_withheld = c->entry & (f->cow | f->log);
+	u8 has = f->decode(c->entry, c->level > 0).perm | (is_withheld ? S2_WRITE : 0);
 
-	if (s2_cursor_first(c) >= job->start && s2_cursor_end(c) <= job->end) {
-		return true;
-	}
-	has |= c->entry & (f->cow | f->log) ? S2_WRITE : 0;
-	return (job->attr.perm & ~has) == 0;
-}
-
-/* May the job go on past what the cursor stands at? */
-static enum status may_pass(const struct map_job *job, const struct s2_cursor *c)
-{
-	enum status status = obstacle(c);
-
-	if (status != EXISTS || job->if_mapped == S2_ERROR) {
-		return status;
-	}
-	if (job->if_mapped == S2_SKIP) {
+	if ((job->attr.perm & ~has) == 0) {
 		return OK;
 	}
-	return is_the_same(job, c) && may_upgrade(job, c) ? OK : EXISTS;
+	if (first < job->start || s2_cursor_end(c) > job->end) {
+		return EXISTS;
+	}
+	if (!job->makes) {
+		return OK;
+	}
+	entry = (c->entry & ~f->perm_mask) | job->s2->perm_bits[has | job->attr.perm];
+	if (is_withheld) {
+		entry &= ~f->write | c->entry;
+	}
+	if ((job->s2->marks & f->cow) && !(c->entry & f->write) &&
+	    s2_memory_is_shared(s2_entry_hpa(f, entry), span)) {
+		entry = s2_withheld(f, entry);
+	}
+	s2_batch_note_range(&job->upgraded, gpa(first), span, c->level, 1);
+	return s2_entry_set(c, entry, NULL) ? OK : AGAIN;
 }
 
-/* How many tables a range lacks, gone through in order of address. */
-struct plan {
-	u64 tables;
-	u64 counted_to[S2_LEVELS_MAX]; /* up to which address, by level of the entry above them */
-};
-
-/* Counts those between the cursor's entry and entries of `level`. */
-static void count_missing(struct plan *plan, const struct s2_cursor *c, unsigned level)
+/* Something is at the cursor: does the job go on past it? A list says of each page of its own where
+ * it should be. */
+static enum status pass(struct map_job *job, struct s2_cursor *c)
 {
+	enum status status = job->if_mapped == S2_SKIP ? OK : EXISTS;
+
+	if (job->if_mapped == S2_UPGRADE && is_the_same(job, c)) {
+		status = upgrade(job, c);
+	}
+	if (status == OK) {
+		job->at = job->frames ? job->at + s2_span(c->format, 0)
+				      : min_u64(s2_cursor_end(c), job->end);
+	}
+	return status;
+}
+
+/* ---- The plan ------------------------------------------------------------------------------ */
+
+/* How many of the places are free. Below a free entry all are; each table that is missing there is
+ * counted when its first place comes. */
+static u64 plan_run(struct map_job *job, const struct s2_cursor *c, unsigned level, u64 count)
+{
+	u64 free = 1;
+
 	for (unsigned l = level + 1; l <= c->level; l++) {
-		if (c->gpa.v >= plan->counted_to[l]) {
-			u64 span = s2_span(c->format, l);
-
-			plan->tables++;
-			plan->counted_to[l] = align_down(c->gpa.v, span) + span;
-		}
+		job->tables += job->at == job->start || is_aligned(job->at, s2_span(c->format, l));
 	}
-}
-
-/* From the cursor's entry on; *next is behind what was looked at. */
-static enum status plan_run(const struct map_job *job, struct plan *plan, struct s2_cursor *c,
-			    unsigned level, u64 *next)
-{
-	u64 count = run_length(job, c, level), span = s2_span(c->format, level);
-
-	if (c->level > level && s2_entry_is_free(c->s2, c->entry)) {
-		count_missing(plan, c, level);
-		*next = c->gpa.v + count * span;
-		return OK;
+	if (c->level > level) {
+		return count;
 	}
-	for (; count > 0; count--) {
-		enum status status;
-
-		/* A typed entry or a leaf of a higher level covers more than one place. */
-		*next = c->level > level ? behind(job, c) : c->gpa.v + span;
-		if (c->entry != c->format->empty) {
-			if (s2_entry_below(c->format, c->entry, c->level)) {
-				*next = c->gpa.v; /* what is in there is a run of its own */
-				return OK;
-			}
-			status = may_pass(job, c);
-			if (status != OK) {
-				return status;
-			}
-		}
-		if (c->level > level || *next >= job->end || count == 1) {
-			break;
-		}
-		c->gpa = gpa(*next);
-		c->slot++;
-		s2_cursor_reload(c);
+	while (free < count && s2_entry_is_free(c->s2, load_acquire(&c->slot[free]))) {
+		free++;
 	}
-	return OK;
-}
-
-/* Who waits for the lock goes first. Afterwards the range may be another space's. */
-static enum status let_others(const struct map_job *job)
-{
-	lock_drop(&job->s2->lock);
-	lock_take(&job->s2->lock);
-	return s2_is_on_loan(job->s2, job->start, job->end) ? DENIED : OK;
-}
-
-static enum status plan_map(const struct map_job *job, u64 *tables)
-{
-	struct plan plan = {0};
-	u64 next = job->start, runs = 0;
-
-	for (u64 at = next; at < job->end; at = next) {
-		struct s2_cursor c;
-		unsigned level = map_place(job, &c, at);
-		enum status status = plan_run(job, &plan, &c, level, &next);
-
-		if (status != OK) {
-			return status;
-		}
-		if (++runs % STEP_RUNS == 0 && let_others(job) != OK) {
-			return DENIED;
-		}
-	}
-	*tables = plan.tables;
-	return OK;
+	return free;
 }
 
 /* ---- The making ---------------------------------------------------------------------------- */
 
-/* The bits of leaves of `level`, all but the address. */
-static u64 leaf_bits(const struct map_job *job, unsigned level)
-{
-	return s2_leaf_bits(job->s2, job->attr, level);
-}
-
-static void fill_list(const struct map_job *job, u64 *table, u64 at, u64 first, u64 count)
-{
-	u64 bits = leaf_bits(job, 0);
-
-	for (u64 i = 0; i < count; i++, at += s2_span(job->s2->format, 0)) {
-		table[first + i] = bits | s2_address_bits(job->s2->format, hpa_for(job, at));
-	}
-}
-
 /*
- * Puts a table under the cursor's free entry: with a run of `count` leaves in it when they are of
- * the level below, else empty. Returns how many leaves are mapped by it. A fault may have been
- * faster with a table of its own, which is as good: the caller looks again.
+ * Puts a table under the cursor's free entry: with the run in it when that is of the level below,
+ * else empty. *count says how many leaves are mapped by it. A fault may have been faster with a
+ * table of its own, which is as good: the caller looks again.
  */
-static enum status link_table(struct map_job *job, struct s2_cursor *c, unsigned level, u64 count,
-			      u64 *mapped)
+static enum status link_table(struct map_job *job, struct s2_cursor *c, unsigned level, u64 *count)
 {
 	const struct s2_format *f = c->format;
 	u64 at = c->gpa.v, span = s2_span(f, level);
@@ -315,114 +242,93 @@ static enum status link_table(struct map_job *job, struct s2_cursor *c, unsigned
 	u64 *table = s2_reserve_take(job->s2, &job->reserve);
 
 	if (!table) {
-		return NOMEM;
+		return NOMEM; /* others emptied one since the plan */
 	}
-	*mapped = c->level == level + 1 ? count : 0;
-	s2_table_fill(job->s2, table, first, *mapped,
-		      leaf_bits(job, level) | s2_address_bits(f, hpa_for(job, at)), span);
-	if (job->frames && *mapped) {
-		fill_list(job, table, at, first, count);
+	*count = c->level == level + 1 ? *count : 0;
+	s2_table_fill(job->s2, table, first, *count, leaf_for(job, at, level), span);
+	for (u64 i = 0; job->frames && i < *count; i++) {
+		table[first + i] = leaf_for(job, at + i * span, level);
 	}
 	if (!s2_entry_set(c, s2_link_entry(job->s2, table), NULL)) {
 		s2_reserve_give(&job->reserve, table);
-		*mapped = 0;
-		return OK;
+		*count = 0;
 	}
-	s2_count_leaves(job->s2, level, (s64)*mapped);
+	s2_count_leaves(job->s2, level, (s64)*count);
 	return OK;
 }
 
-/* Up to `count` leaves where tables are; how many it could. */
-static u64 fill_run(struct map_job *job, struct s2_cursor *c, u64 count)
+/* *count says how many leaves were made. */
+static enum status make_run(struct map_job *job, struct s2_cursor *c, unsigned level, u64 *count)
 {
-	const struct s2_format *f = c->format;
-	u64 bits = leaf_bits(job, c->level) | s2_address_bits(f, hpa_for(job, c->gpa.v));
-
-	return s2_run_fill(c, job->frames ? 1 : count, bits, s2_span(f, c->level));
-}
-
-/*
- * The leaf at the cursor gets the rights that it lacks; write stays withheld where it is, or has to
- * be. A TLB may keep the entry that a fault for want of rights came from (DDI 0487, D8.13.1), so on
- * machines that broadcast it is forgotten in the end. On x86 such a fault forgets it by itself.
- */
-static enum status upgrade(struct map_job *job, struct s2_cursor *c)
-{
-	const struct s2_format *f = c->format;
-	u64 span = s2_span(f, c->level), first = s2_cursor_first(c), entry, bits;
-
-	bits = job->s2->perm_bits[f->decode(c->entry, c->level > 0).perm | job->attr.perm];
-	if (bits == S2_CANNOT) {
-		return INVALID;
-	}
-	if (c->entry & (f->cow | f->log)) {
-		bits &= ~f->write | c->entry;
-	}
-	entry = (c->entry & ~f->perm_mask) | bits;
-	if ((job->s2->marks & f->cow) && !(c->entry & f->write) &&
-	    s2_memory_is_shared(s2_entry_hpa(f, entry), span)) {
-		entry = s2_withheld(f, entry);
-	}
-	if (entry == c->entry) {
-		return OK;
-	}
-	s2_batch_note_range(&job->upgraded, gpa(first), span, c->level, 1);
-	return s2_entry_set(c, entry, NULL) ? OK : AGAIN;
-}
-
-/* Something is at the cursor. OK: the job passes it, having upgraded it perhaps. */
-static enum status pass(struct map_job *job, struct s2_cursor *c)
-{
-	enum status status = may_pass(job, c);
-
-	return status == OK && job->if_mapped == S2_UPGRADE ? upgrade(job, c) : status;
-}
-
-/* Makes what comes next; *at moves on over what was mapped or passed. */
-static enum status make_run(struct map_job *job, struct s2_cursor *c, u64 *at)
-{
-	unsigned level = map_place(job, c, *at);
-	u64 count = run_length(job, c, level), made = 0;
 	enum status status = OK;
 
-	if (!s2_entry_is_free(job->s2, c->entry)) {
-		status = pass(job, c);
-		*at = status == OK ? behind(job, c) : *at;
-		return status;
-	}
 	if (c->level > level) {
-		status = link_table(job, c, level, count, &made);
+		status = link_table(job, c, level, count);
 	} else {
-		made = fill_run(job, c, count);
+		*count = s2_run_fill(c, job->frames ? 1 : *count, leaf_for(job, job->at, level),
+				     s2_span(c->format, level));
 	}
-	if (made) {
+	if (status == OK && *count > 0) {
 		s2_mark_way(c); /* a fresh leaf counts as used */
 	}
-	*at += made * s2_span(c->format, level);
 	return status;
 }
 
-/* ---- Undoing ------------------------------------------------------------------------------- */
+/* ---- A pass -------------------------------------------------------------------------------- */
 
-/* The cursor's entry is a leaf of this job's; in between two steps others may have changed it. */
-static bool is_ours(const struct map_job *job, const struct s2_cursor *c)
+static enum status take_run(struct map_job *job)
 {
-	return s2_entry_is_leaf(c->format, c->entry, c->level) &&
-	       s2_entry_hpa(c->format, c->entry).v == hpa_for(job, s2_cursor_first(c)).v;
+	struct s2_cursor c;
+	unsigned level = map_place(job, &c, job->at);
+	u64 count = run_length(job, &c, level);
+	enum status status = OK;
+
+	if (s2_entry_is_pending(job->s2, c.entry)) {
+		return AGAIN;
+	}
+	if (!s2_entry_is_free(job->s2, c.entry)) {
+		return pass(job, &c);
+	}
+	if (job->makes) {
+		status = make_run(job, &c, level, &count);
+	} else {
+		count = plan_run(job, &c, level, count);
+	}
+	if (status == OK) {
+		job->at += count << c.format->shift[level];
+	}
+	return status;
 }
 
-/* Leaves of this job in [start, end) become `broken`, or what is `broken` there becomes empty. */
-static void replace_leaves(struct map_job *job, u64 end, u64 broken, struct s2_batch *batch)
+static enum status go_through(struct map_job *job, bool makes)
+{
+	enum status status = OK;
+
+	job->makes = makes;
+	job->at = job->start;
+	for (u64 runs = 1; job->at < job->end && status == OK; runs++) {
+		status = take_run(job);
+		if (status == OK && runs % STEP_RUNS == 0) {
+			status = s2_let_others(job->s2, job->start, job->end);
+		}
+	}
+	return status;
+}
+
+/* ---- The end ------------------------------------------------------------------------------- */
+
+/* Leaves of this job become `broken`, or what is `broken` there becomes empty. */
+static void replace_leaves(struct map_job *job, u64 broken, struct s2_batch *batch)
 {
 	struct s2_cursor c;
 
-	for (u64 at = job->start; at < end; at = s2_cursor_end(&c)) {
+	for (u64 at = job->start; at < job->at; at = s2_cursor_end(&c)) {
 		s2_cursor_stand(&c, job->s2, at, 0);
 		if (!batch) {
 			check(c.entry != broken || s2_entry_set(&c, c.format->empty, NULL));
 			continue;
 		}
-		while (is_ours(job, &c) && !s2_entry_set(&c, broken, NULL)) {
+		while (is_the_same(job, &c) && !s2_entry_set(&c, broken, NULL)) {
 		}
 		if (c.entry == broken) {
 			s2_batch_note_range(batch, gpa(s2_cursor_first(&c)),
@@ -432,23 +338,21 @@ static void replace_leaves(struct map_job *job, u64 end, u64 broken, struct s2_b
 }
 
 /*
- * Somebody was faster: what this job mapped up to `end` goes, and its frames stay the caller's.
- * Empty tables may stay. The space's lock is held, so this must not wait for a place among the open
+ * Somebody was faster: what this job has mapped goes, and its frames stay the caller's. Empty
+ * tables may stay. The space's lock is held, so this must not wait for a place among the open
  * batches, whose owners may be waiting for the lock. It needs none: nothing here is in transit.
  */
-static void undo(struct map_job *job, u64 end)
+static void undo(struct map_job *job)
 {
 	u64 broken = s2_absent_entry(job->s2->format, S2_BROKEN, 0);
 	struct s2_batch batch = {.s2 = job->s2};
 
-	replace_leaves(job, end, broken, &batch);
+	replace_leaves(job, broken, &batch);
 	if (batch.entries) {
 		s2_batch_flush(&batch);
-		replace_leaves(job, end, broken, NULL);
+		replace_leaves(job, broken, NULL);
 	}
 }
-
-/* ---- The whole ----------------------------------------------------------------------------- */
 
 static void split_block(hpa_t a, unsigned order)
 {
@@ -466,86 +370,89 @@ static void split_block(hpa_t a, unsigned order)
  */
 static void split_blocks(const struct map_job *job)
 {
-	u64 leaves = 0;
 	struct s2_cursor c;
 
 	if (!job->frames && !s2_lies_in_ram(hpa_for(job, job->start), job->end - job->start)) {
 		return;
 	}
-	for (u64 at = job->start; at < job->end; at = s2_cursor_end(&c)) {
+	for (u64 at = job->start, leaves = 1; at < job->end; at = s2_cursor_end(&c), leaves++) {
 		s2_cursor_stand(&c, job->s2, at, 0);
 		if (is_the_same(job, &c)) {
 			split_block(hpa_for(job, at), s2_level_order(c.format, c.level));
 		}
-		if (++leaves % STEP_LEAVES == 0) {
-			lock_drop(&job->s2->lock);
-			lock_take(&job->s2->lock);
+		if (leaves % STEP_LEAVES == 0) {
+			s2_let_others(job->s2, at, job->end);
 		}
 	}
 }
 
-static enum status make_map(struct map_job *job)
-{
-	enum status status = OK;
-	struct s2_cursor c;
-	u64 runs = 0;
+/* ---- The whole ----------------------------------------------------------------------------- */
 
-	for (u64 at = job->start; at < job->end;) {
-		status = make_run(job, &c, &at);
-		if (status == OK && ++runs % STEP_RUNS == 0) {
-			status = let_others(job);
+static enum status make(struct map_job *job)
+{
+	enum status status = go_through(job, true);
+
+	if (status == OK) {
+		split_blocks(job);
+	} else if (job->if_mapped == S2_ERROR) {
+		undo(job);
+	}
+	return status;
+}
+
+/* What of the caller's can be told before the lock is taken; of a list, page by page. */
+static enum status judge(const struct map_job *job)
+{
+	const struct s2 *s2 = job->s2;
+	u64 size = job->end - job->start, piece = job->frames ? s2_span(s2->format, 0) : size;
+
+	if (!s2_range_is_valid(s2, gpa(job->start), size) ||
+	    s2_leaf_bits(s2, job->attr, 0) == S2_CANNOT) {
+		return INVALID;
+	}
+	for (u64 at = job->start; at < job->end; at += piece) {
+		if (!s2_addresses_fit(s2->format, hpa_for(job, at), piece)) {
+			return INVALID;
 		}
-		if (status != OK) {
-			if (job->if_mapped == S2_ERROR) {
-				undo(job, at);
-			}
-			return status;
+		if (!s2_memory_is_mappable(hpa_for(job, at), piece)) {
+			return DENIED;
 		}
 	}
 	return OK;
 }
 
-/* Under the lock. */
-static enum status map_locked(struct map_job *job)
+static enum status map(struct map_job *job)
 {
-	u64 tables;
-	enum status status =
-		s2_is_on_loan(job->s2, job->start, job->end) ? DENIED : plan_map(job, &tables);
+	struct s2 *s2 = job->s2;
+	enum status status = judge(job);
 
-	if (status == OK && !s2_reserve_fill(job->s2, &job->reserve, tables)) {
+	if (status != OK) {
+		return status;
+	}
+	job->upgraded.s2 = s2;
+	status = s2_lock_range(s2, job->start, job->end);
+	if (status == OK) {
+		status = go_through(job, false);
+	}
+	if (status == OK && !s2_reserve_fill(s2, &job->reserve, job->tables)) {
 		status = NOMEM;
 	}
 	if (status == OK) {
-		status = make_map(job);
+		status = make(job);
 	}
-	if (status == OK) {
-		split_blocks(job);
-	}
-	return status;
-}
-
-static enum status map(struct map_job *job)
-{
-	enum status status;
-
-	job->upgraded.s2 = job->s2;
-	lock_take(&job->s2->lock);
-	status = map_locked(job);
-	lock_drop(&job->s2->lock);
+	lock_drop(&s2->lock);
 	if (job->upgraded.entries && arch_s2_broadcasts()) {
 		s2_batch_flush(&job->upgraded);
 	}
-	s2_reserve_drop(job->s2, &job->reserve);
+	s2_reserve_drop(s2, &job->reserve);
 	return status;
 }
 
 static __attribute__((noinline)) void mark_way_to(struct s2 *s2, gpa_t at)
 {
-	u64 outer = s2_walk_begin(s2);
 	struct s2_cursor c;
+	u64 outer = s2_walk_to(&c, s2, at);
 
-	s2_cursor_start(&c, s2, at);
-	s2_cursor_descend(&c, 0);
 	s2_mark_way(&c);
 	s2_walk_end(s2, outer);
 }
@@ -589,11 +496,7 @@ static __attribute__((noinline)) enum status map_range(struct s2 *s2, gpa_t at, 
 			      .attr = attr,
 			      .if_mapped = if_mapped};
 
-	if (!s2_range_is_valid(s2, at, size) || !s2_addresses_fit(s2->format, a, size) ||
-	    s2_leaf_bits(s2, attr, 0) == S2_CANNOT) {
-		return INVALID;
-	}
-	return s2_memory_is_mappable(a, size) ? map(&job) : DENIED;
+	return map(&job);
 }
 
 enum status s2_map(struct s2 *s2, gpa_t at, hpa_t a, u64 size, struct s2_attr attr,
@@ -616,17 +519,5 @@ enum status s2_map_list(struct s2 *s2, gpa_t at, const hpa_t *frames, u64 count,
 			      .attr = attr,
 			      .if_mapped = if_mapped};
 
-	if (size / page != count || !s2_range_is_valid(s2, at, size) ||
-	    s2_leaf_bits(s2, attr, 0) == S2_CANNOT) {
-		return INVALID;
-	}
-	for (u64 i = 0; i < count; i++) {
-		if (!s2_addresses_fit(s2->format, frames[i], page)) {
-			return INVALID;
-		}
-		if (!s2_memory_is_mappable(frames[i], page)) {
-			return DENIED;
-		}
-	}
-	return map(&job);
+	return size / page == count ? map(&job) : INVALID;
 }

@@ -84,8 +84,9 @@ struct s2_format {
 	bool plain;	    /* pages of 4 KiB, 512 entries, no high address bits: walked faster */
 
 	/* What can be said. */
-	u8 ram;	     /* enum s2_memory: what a guest's RAM is to be */
-	u16 perms;   /* bit p: a leaf may have the permissions p (of enum s2_perm) */
+	u8 ram;	   /* enum s2_memory: what a guest's RAM is to be */
+	u16 perms; /* bit p: a leaf may have the permissions p (of enum s2_perm); and of any two of
+		      them what they are together */
 	u8 memories; /* bit m: it may have the memory type m */
 
 	/* Which entry is what. */

@@ -435,6 +435,20 @@ TEST_P(S2Format, permissions_are_in_the_permission_bits_alone)
 	EXPECT_EQ(f->write & f->perm_mask, f->write);
 }
 
+// An upgrade adds what a leaf lacks to what it has.
+TEST_P(S2Format, what_two_permissions_are_together_can_be_said)
+{
+	const u16 perms = GetParam().format->perms;
+
+	for (unsigned a = 0; a <= S2_RWX; a++) {
+		for (unsigned b = 0; b <= S2_RWX; b++) {
+			if ((perms >> a & 1) && (perms >> b & 1)) {
+				EXPECT_TRUE(perms >> (a | b) & 1) << a << " and " << b;
+			}
+		}
+	}
+}
+
 TEST_P(S2Format, marks_are_no_other_bits)
 {
 	u64 used = f->perm_mask | f->present | f->page | f->large | f->large_mask | f->address |
