@@ -11,79 +11,15 @@
  * back. Nor do cleared entries have to say that they are in transit (I9): what could be put there
  * is what the base says, and there it is in transit.
  *
- * Rules are a step function in one page: sorted words, each a page's address with the permissions
- * from there on. Word 0 is free for the batch that the page goes into when the next one takes its
- * place; what is behind the last rule is END, and sorts behind all.
+ * Rules lie in a page (s2_rules.c), which nobody changes: new ones take its place as a whole.
  */
 #include "hyp/s2_cursor.h"
+#include "hyp/s2_rules.h"
 #include "hyp/s2_view.h"
 
 #include <arch/s2.h>
 
 /* ---- Rules --------------------------------------------------------------------------------- */
-
-#define RULE_PERM BITS(3, 0)
-#define RULE_AT (~BITS(11, 0))
-#define END (~0ull)
-
-struct rule {
-	u64 start, end;
-	u8 perm;
-};
-
-static struct rule rule_at(const struct s2 *view, u64 at)
-{
-	const u64 *rules = load_acquire(&view->rules);
-	u64 low = 1, high = s2_table_entries(view->format);
-
-	while (high - low > 1) {
-		u64 middle = low + (high - low) / 2;
-
-		if ((rules[middle] & RULE_AT) <= at) {
-			low = middle;
-		} else {
-			high = middle;
-		}
-	}
-	return (struct rule){
-		.start = rules[low] & RULE_AT,
-		.end = low + 1 < s2_table_entries(view->format) ? rules[low + 1] & RULE_AT : END,
-		.perm = rules[low] & RULE_PERM,
-	};
-}
-
-static void end_rules(u64 *words, u64 from, u64 entries)
-{
-	while (from < entries) {
-		words[from++] = END;
-	}
-}
-
-/* The view's rules with [start, end) as said, in `words`; neighbours that are alike are joined.
- * False: they do not fit. */
-static bool write_rules(const struct s2 *view, u64 *words, u64 start, u64 end, u8 perm)
-{
-	u64 count = 1, entries = s2_table_entries(view->format), next;
-
-	for (u64 at = 0; at < BIT(view->ipa_bits); at = next) {
-		struct rule rule = rule_at(view, at);
-
-		next = at < start ? min_u64(rule.end, start) : rule.end;
-		if (at >= start && at < end) {
-			rule.perm = perm;
-			next = end;
-		}
-		if (count > 1 && (words[count - 1] & RULE_PERM) == rule.perm) {
-			continue;
-		}
-		if (count == entries) {
-			return false;
-		}
-		words[count++] = at | rule.perm;
-	}
-	end_rules(words, count, entries);
-	return true;
-}
 
 static bool perm_is_sayable(const struct s2 *s2, u8 perm)
 {
@@ -92,24 +28,26 @@ static bool perm_is_sayable(const struct s2 *s2, u8 perm)
 
 enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
 {
-	u64 *words;
+	struct s2_rule change = {.start = at.v, .end = at.v + size, .perm = perm};
+	u64 *rules;
 
 	if (!s2_range_is_valid(view, at, size) || !view->rules || !perm_is_sayable(view, perm)) {
 		return INVALID;
 	}
-	words = s2_table_alloc(view);
-	if (!words) {
+	rules = s2_table_alloc(view);
+	if (!rules) {
 		return NOMEM;
 	}
 	lock_take(&view->lock);
-	if (!write_rules(view, words, at.v, at.v + size, perm)) {
+	if (!s2_rules_change(rules, view->rules, s2_table_entries(view->format), &change,
+			     BIT(view->ipa_bits))) {
 		lock_drop(&view->lock);
-		s2_table_free(view, words);
+		s2_table_free(view, rules);
 		return FULL;
 	}
 	s2_batch_note_table(batch, view->rules);
 	s2_batch_note_range(batch, at, size, S2_LEVELS_MAX, 1);
-	store_release(&view->rules, words);
+	store_release(&view->rules, rules);
 	lock_drop(&view->lock);
 	return OK;
 }
@@ -142,8 +80,7 @@ enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 		end_view(view);
 		return status;
 	}
-	view->rules[1] = perm;
-	end_rules(view->rules, 2, s2_table_entries(view->format));
+	s2_rules_begin(view->rules, s2_table_entries(view->format), perm);
 	view->loans[0] = (struct s2_loan){.end = BIT(base->ipa_bits), .from = base};
 	s2_count_loans(view, 1);
 	return OK;
@@ -216,7 +153,7 @@ static enum status put_leaf(struct s2 *view, u64 at, unsigned level, u64 entry)
 
 /* The largest leaf that lies in the base's and under one rule; smaller where smaller ones are. */
 static enum status derive_leaf(struct s2 *view, const struct s2_cursor *from, struct s2_attr attr,
-			       const struct rule *rule)
+			       const struct s2_rule *rule)
 {
 	const struct s2_format *f = view->format;
 	u64 at = from->gpa.v, base = s2_entry_hpa(f, from->entry).v - s2_cursor_first(from);
@@ -238,7 +175,8 @@ static enum status derive_leaf(struct s2 *view, const struct s2_cursor *from, st
 /* In a walk section of the view's, for which closes of the base wait too. */
 static enum status fault(struct s2 *view, gpa_t at, u8 access)
 {
-	struct rule rule = rule_at(view, at.v);
+	struct s2_rule rule =
+		s2_rule_at(load_acquire(&view->rules), s2_table_entries(view->format), at.v);
 	struct s2_cursor c;
 	struct s2_leaf leaf;
 	enum status status;
