@@ -160,19 +160,6 @@ enum status s2_init(struct s2 *s2, const struct s2_format *format, unsigned ipa_
 	return OK;
 }
 
-/* Tables that unmapping left, because they were empty before it or became so without it. */
-static void free_tables_below(struct s2 *s2, u64 *table, u64 entries, unsigned level)
-{
-	for (u64 i = 0; level > 0 && i < entries; i++) {
-		u64 *below = s2_entry_below(s2->format, table[i], level);
-
-		if (below) {
-			free_tables_below(s2, below, s2_table_entries(s2->format), level - 1);
-			s2_table_free(s2, below);
-		}
-	}
-}
-
 void s2_destroy(struct s2 *s2)
 {
 	struct s2_batch batch;
@@ -181,6 +168,5 @@ void s2_destroy(struct s2 *s2)
 	s2_batch_open(&batch, s2);
 	check(s2_unmap(s2, gpa(0), BIT(s2->ipa_bits), &batch) == OK);
 	s2_batch_close(&batch);
-	free_tables_below(s2, s2->root, BIT(s2->ipa_bits) >> s2->root_shift, s2->root_level);
 	free_crown(s2);
 }
