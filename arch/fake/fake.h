@@ -64,6 +64,9 @@ struct fake_flush_hook {
 };
 extern struct fake_flush_hook fake_flush_hook;
 
+/* What the invalidation of a range costs, of any length: see S2_FLUSH_WHOLE_COST. */
+extern u64 fake_flush_cost;
+
 /* What arch_s2_traits() says; may be set by a test before a space is made. */
 extern u8 fake_traits;
 /* Cache lines that arch_s2_clean() was asked to clean. */

@@ -115,6 +115,15 @@ TEST_P(S2Collapse, blocks_become_a_gibibyte)
 	ASSERT_EQ(s2_split(&s2, gpa(GIB(1)), 1, &batch), OK);
 	s2_batch_close(&batch);
 	EXPECT_EQ(s2.stats.leaf_2m, 512u);
+	for (u64 block : {0, 511}) {
+		u64 at = GIB(1) + block * MIB(2);
+
+		s2_batch_open(&batch, &s2);
+		ASSERT_EQ(s2_split(&s2, gpa(at), 0, &batch), OK);
+		s2_batch_close(&batch);
+		EXPECT_EQ(collapse(GIB(1), GIB(1), 2).why, S2_MIXED) << "pages in block " << block;
+		EXPECT_EQ(collapse(at, MIB(2)).count[S2_FOLDED], 1u);
+	}
 	EXPECT_EQ(collapse(GIB(1), GIB(1), 2).count[S2_FOLDED], 1u);
 	EXPECT_EQ(s2.stats.leaf_1g, 1u);
 	EXPECT_EQ(s2.stats.leaf_2m, 0u);

@@ -473,6 +473,18 @@ TEST_P(S2Dirty, a_large_leaf_is_refined_where_it_is_written)
 	EXPECT_EQ(get(0, 4 * large), Pages{large + 9 * page});
 }
 
+// A sender may name pages that were not written, or are not mapped: nothing is refined for them.
+TEST_P(S2Dirty, what_was_not_written_is_not_refined)
+{
+	map(large, large);
+	start();
+	ASSERT_TRUE(write(large));
+	clear(all_of(large, large), 0, 4 * large);
+	clear(all_of(0, 4 * large), 0, 4 * large, 0);
+	EXPECT_EQ(s2.stats.splits, 0u);
+	EXPECT_EQ(get(0, 4 * large), Pages{});
+}
+
 TEST_P(S2Dirty, a_refined_leaf_keeps_the_parts_that_were_not_cleared)
 {
 	Pages rest = all_of(large, large);

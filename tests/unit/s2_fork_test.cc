@@ -568,7 +568,7 @@ TEST_P(S2Fork, a_fork_within_a_budget_goes_on_where_it_stopped)
 
 TEST_P(S2Fork, nonsense_is_invalid_and_a_child_that_has_something_there_is_told)
 {
-	struct s2 narrow;
+	struct s2 other;
 	struct s2_batch batch;
 	hpa_t page = guest_block(0), own;
 
@@ -577,9 +577,12 @@ TEST_P(S2Fork, nonsense_is_invalid_and_a_child_that_has_something_there_is_told)
 	EXPECT_EQ(s2_fork(&s2, &s2, gpa(MIB(2)), PAGE_SIZE, &batch), INVALID);
 	EXPECT_EQ(s2_fork(&s2, &child, gpa(MIB(2) + 1), PAGE_SIZE, &batch), INVALID);
 	EXPECT_EQ(s2_fork(&s2, &child, gpa(MIB(2)), 0, &batch), INVALID);
-	ASSERT_EQ(s2_init(&narrow, GetParam().format, 39, kOwner), OK);
-	EXPECT_EQ(s2_fork(&s2, &narrow, gpa(MIB(2)), PAGE_SIZE, &batch), INVALID);
-	s2_destroy(&narrow);
+	ASSERT_EQ(s2_init(&other, GetParam().format, 39, kOwner), OK);
+	EXPECT_EQ(s2_fork(&s2, &other, gpa(MIB(2)), PAGE_SIZE, &batch), INVALID);
+	s2_destroy(&other);
+	ASSERT_EQ(s2_init(&other, &s2_armv8_4k_lpa2, 40, kOwner), OK);
+	EXPECT_EQ(s2_fork(&s2, &other, gpa(MIB(2)), PAGE_SIZE, &batch), INVALID) << "of other bits";
+	s2_destroy(&other);
 	own = guest_block(0);
 	ASSERT_EQ(s2_map_leaf(&child, gpa(MIB(2)), 0, own, kRwx), OK);
 	EXPECT_EQ(s2_fork(&s2, &child, gpa(MIB(2)), PAGE_SIZE, &batch), EXISTS);

@@ -104,6 +104,8 @@ TEST_P(S2Range, what_a_format_cannot_say_is_invalid)
 		EXPECT_EQ(protect(0, PAGE_SIZE, (u8)perm), can ? OK : INVALID) << perm;
 		EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), attr, S2_ERROR),
 			  can ? OK : INVALID);
+		EXPECT_EQ(s2_map(&s2, gpa(MIB(4)), hpa(kDevice), PAGE_SIZE, attr, S2_ERROR),
+			  can ? OK : INVALID);
 		EXPECT_EQ(s2_map_leaf(&s2, gpa(MIB(6)), 0, hpa(kDevice), attr), can ? OK : INVALID);
 		unmap(MIB(2), MIB(8));
 		refused += !can;
@@ -430,6 +432,7 @@ TEST_P(S2Range, a_list_with_a_bad_frame_maps_nothing)
 	EXPECT_EQ(s2_map_list(&s2, gpa(0), crooked, 2, kRwx, S2_ERROR), INVALID);
 	EXPECT_EQ(s2_map_list(&s2, gpa(0), crooked, 0, kRwx, S2_ERROR), INVALID);
 	EXPECT_EQ(s2_map_list(&s2, gpa(0), crooked, ~0ull >> 12, kRwx, S2_ERROR), INVALID);
+	EXPECT_EQ(s2_map_list(&s2, gpa(0), &good, BIT(52) + 1, kRwx, S2_ERROR), INVALID);
 	expect_nothing(0);
 	frame_put(good);
 	hyp_free(hpa_ptr(own));

@@ -140,6 +140,7 @@ TEST_P(S2, nonsense_is_invalid)
 	EXPECT_EQ(s2_map(&s2, gpa(~0xfffull), page, 2 * PAGE_SIZE, kRwx, S2_ERROR), INVALID);
 	EXPECT_EQ(s2_map_leaf(&s2, gpa(0), 1, page, kRwx), INVALID);
 	EXPECT_EQ(s2_map_leaf(&s2, gpa(0), 4, page, kRwx), INVALID);
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(1ull << 40), 0, page, kRwx), INVALID);
 	EXPECT_EQ(unmap(0, 0), INVALID);
 	EXPECT_EQ(unmap(5, PAGE_SIZE), INVALID);
 	frame_put(page);
@@ -210,7 +211,21 @@ TEST_P(S2, splitting_nothing_is_an_error)
 	s2_batch_open(&batch, &s2);
 	EXPECT_EQ(s2_split(&s2, gpa(MIB(6)), 0, &batch), NOENT);
 	EXPECT_EQ(s2_split(&s2, gpa(1ull << 41), 0, &batch), INVALID);
+	EXPECT_EQ(s2_split(&s2, gpa(MIB(6)), 4, &batch), INVALID);
 	s2_batch_close(&batch);
+}
+
+TEST_P(S2, a_split_without_memory_leaves_the_leaf)
+{
+	hpa_t block = map_block(MIB(4), 1);
+
+	fake_memory_leave(0);
+	EXPECT_EQ(in_batch(&s2,
+			   [&](s2_batch *batch) { return s2_split(&s2, gpa(MIB(4)), 0, batch); }),
+		  NOMEM);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(4))).level, 1);
+	expect_maps(MIB(4) + PAGE_SIZE, block.v + PAGE_SIZE, "kept");
+	taken_for_good = frame_count(FRAME_HYP);
 }
 
 // Every allocation that an operation makes fails in turn: the space stays as it was.
@@ -639,7 +654,6 @@ TEST_P(S2, a_frame_in_two_open_batches_goes_back_with_the_last)
 	s2_destroy(&other);
 }
 
-// A leaf may begin before the RAM that Lamina knows, and reach into it.
 // A leaf may lie in several blocks of frames; each page that is left of them holds its own.
 TEST_P(S2, a_split_divides_every_block_of_frames_in_the_leaf)
 {
@@ -677,6 +691,7 @@ TEST_P(S2, a_fold_of_leaves_in_one_block_holds_it_once)
 	EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
 }
 
+// A leaf may begin before the RAM that Lamina knows, and reach into it.
 TEST_P(S2, frames_behind_the_edge_of_ram_go_back_too)
 {
 	static struct frame table[kMemory / PAGE_SIZE];
@@ -838,6 +853,7 @@ TEST_P(S2, more_rights_for_part_of_a_block_do_not_come_to_all_of_it)
 
 	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), ro, S2_ERROR), OK);
 	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), PAGE_SIZE, rw, S2_UPGRADE), EXISTS);
+	EXPECT_EQ(s2_map(&s2, gpa(MIB(3)), hpa(kDevice + MIB(1)), MIB(1), rw, S2_UPGRADE), EXISTS);
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).attr.perm, S2_READ);
 	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), PAGE_SIZE, ro, S2_UPGRADE), OK);
 	EXPECT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(kDevice), MIB(2), rw, S2_UPGRADE), OK);
@@ -1051,6 +1067,113 @@ TEST_P(S2, an_upgrade_takes_no_rights_from_memory_that_is_mapped_twice)
 	EXPECT_FALSE(s2_query(&s2, gpa(MIB(2))).shared);
 }
 
+// Where memory is copied when it is written, more rights are write only to who is alone.
+TEST_P(S2, an_upgrade_gives_write_to_the_last_holder_alone)
+{
+	hpa_t alone = guest_block(0), shared = guest_block(0);
+	const struct s2_attr ro = {S2_READ, S2_NORMAL}, rw = {S2_RW, S2_NORMAL};
+
+	s2_share_begin(&s2);
+	frame_get(shared);
+	ASSERT_EQ(s2_map(&s2, gpa(0), alone, PAGE_SIZE, ro, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), shared, PAGE_SIZE, ro, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(0), alone, PAGE_SIZE, rw, S2_UPGRADE), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), shared, PAGE_SIZE, rw, S2_UPGRADE), OK);
+	EXPECT_EQ(s2_query(&s2, gpa(0)).attr.perm, S2_RW);
+	EXPECT_FALSE(s2_query(&s2, gpa(0)).shared);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).attr.perm, S2_READ);
+	EXPECT_TRUE(s2_query(&s2, gpa(MIB(2))).shared);
+	frame_put(shared);
+}
+
+// Device memory may lie among the frames of RAM: nobody counts who has it, and a split or a fold
+// divides nothing there.
+TEST_P(S2, device_memory_in_ram_has_no_holders)
+{
+	hpa_t block = guest_block(9);
+	struct s2_collapsed report;
+
+	frame_of(block)->type = FRAME_DEVICE;
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(8)), block, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	in_batch(&s2, [&](s2_batch *batch) { return s2_split(&s2, gpa(MIB(2)), 0, batch); });
+	EXPECT_EQ(s2.stats.leaf_4k, 513u);
+	in_batch(&s2, [&](s2_batch *batch) {
+		return s2_collapse(&s2, gpa(MIB(2)), MIB(2), 1, batch, &report);
+	});
+	EXPECT_EQ(report.count[S2_FOLDED], 1u);
+	EXPECT_EQ(frame_of(block)->order, 9);
+	EXPECT_EQ(frame_of(block)->refs, 1u);
+	EXPECT_EQ(unmap(0, MIB(16)), OK);
+	EXPECT_EQ(frame_of(block)->type, FRAME_DEVICE) << "it is nobody's to give back";
+	frame_of(block)->type = FRAME_GUEST;
+	frame_put(block);
+}
+
+TEST_P(S2, memory_of_every_guest_may_be_mapped)
+{
+	hpa_t block = guest_block(9);
+
+	frame_split(block, 8);
+	for (hpa_t half : {block, hpa_add(block, MIB(1))}) {
+		frame_retype(half, FRAME_SHARED);
+	}
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_ERROR), OK);
+	expect_maps(MIB(3), block.v + MIB(1), "shared memory");
+	EXPECT_EQ(unmap(MIB(2), MIB(2)), OK);
+	EXPECT_EQ(frame_count(FRAME_SHARED), 0u);
+}
+
+// A block with a holder of its own is not divided among the leaves that come over it.
+TEST_P(S2, a_held_block_is_not_divided)
+{
+	hpa_t block = guest_block(9);
+
+	frame_get(block);
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	EXPECT_EQ(frame_of(block)->order, 9);
+	EXPECT_EQ(unmap(MIB(2), PAGE_SIZE), OK);
+	EXPECT_EQ(frame_of(block)->refs, 1u);
+	frame_put(block);
+}
+
+// More references than one word of a batch can count go back by several.
+TEST_P(S2, a_frame_that_is_mapped_five_thousand_times_goes_back_once)
+{
+	hpa_t frame = guest_block(0);
+	std::vector<hpa_t> frames(5000, frame);
+
+	for (size_t i = 1; i < frames.size(); i++) {
+		frame_get(frame);
+	}
+	ASSERT_EQ(s2_map_list(&s2, gpa(MIB(2)), frames.data(), frames.size(), kRwx, S2_ERROR), OK);
+	EXPECT_EQ(frame_of(frame)->refs, 5000u);
+	EXPECT_EQ(unmap(MIB(2), frames.size() * PAGE_SIZE), OK);
+	EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
+}
+
+// Ranges are invalidated one by one as long as that is cheaper than to forget all of the space.
+TEST_P(S2, dear_ranges_are_invalidated_as_a_whole)
+{
+	// Neighbours, so that no table goes, which would be a range of its own.
+	map_block(MIB(2) + PAGE_SIZE, 0);
+	map_block(MIB(8) + PAGE_SIZE, 0);
+	for (u64 cost : {S2_FLUSH_WHOLE_COST / 2, S2_FLUSH_WHOLE_COST / 2 + 1}) {
+		u64 whole = s2.stats.flush_whole;
+
+		map_block(MIB(2), 0);
+		map_block(MIB(8), 0);
+		fake_flush_cost = cost;
+		in_batch(&s2, [&](s2_batch *batch) {
+			EXPECT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, batch), OK);
+			return s2_unmap(&s2, gpa(MIB(8)), PAGE_SIZE, batch);
+		});
+		fake_flush_cost = 4;
+		EXPECT_EQ(s2.stats.flush_whole - whole,
+			  GetParam().broadcasts ? cost > S2_FLUSH_WHOLE_COST / 2 : 1u);
+	}
+}
+
 // Holders of the lock go on in a table that is to be folded: what they leave there is judged anew.
 TEST_P(S2, a_fold_of_what_was_replaced_meanwhile_is_undone)
 {
@@ -1072,6 +1195,41 @@ TEST_P(S2, a_fold_of_what_was_replaced_meanwhile_is_undone)
 	EXPECT_EQ(s2.stats.collapses_undone, 1u);
 	expect_maps(MIB(2), kDevice + PAGE_SIZE, "misaligned");
 	expect_maps(MIB(4) - PAGE_SIZE, kDevice + MIB(2), "misaligned");
+}
+
+// 16 KiB pages, whose level 2 has tables alone.
+class S2Sizes : public S2Test
+{
+};
+INSTANTIATE_TEST_SUITE_P(formats, S2Sizes,
+			 ::testing::Values(S2Kind{"armv8_16k", &s2_armv8_16k, true}), s2_kind_name);
+
+TEST_P(S2Sizes, a_level_without_leaves_is_refused)
+{
+	struct s2_collapsed report;
+	struct s2_batch batch;
+
+	s2_batch_open(&batch, &s2);
+	EXPECT_EQ(s2_map_leaf(&s2, gpa(0), 2, hpa(0), kRwx), INVALID);
+	EXPECT_EQ(s2_split(&s2, gpa(0), 2, &batch), INVALID);
+	EXPECT_EQ(s2_split_range(&s2, gpa(0), MIB(32), 2, &batch), INVALID);
+	EXPECT_EQ(s2_collapse(&s2, gpa(0), BIT(40), 2, &batch, &report), OK);
+	EXPECT_EQ(report.why, S2_NO_SUCH_LEAF);
+	s2_batch_close(&batch);
+}
+
+TEST(S2Widths, a_space_is_no_wider_than_an_entry_can_hold)
+{
+	struct s2 wide;
+
+	fake_memory(MIB(1));
+	for (const struct s2_format *five : {&s2_ept5, &s2_npt5}) {
+		for (unsigned bits = 53; bits <= 57; bits++) {
+			EXPECT_EQ(s2_init(&wide, five, bits, 1), INVALID) << bits;
+		}
+		ASSERT_EQ(s2_init(&wide, five, 52, 1), OK);
+		s2_destroy(&wide);
+	}
 }
 
 class S2Generations : public S2Test
