@@ -269,6 +269,10 @@ enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 	if ((h->clear || h->batch) && !s2->rules && s2_is_on_loan(s2, at.v, at.v + size)) {
 		return DENIED;
 	}
+	if (h->clear && job.flag) {
+		store_relaxed(&s2->quieted, true);
+		fence_full(); /* see mark_way_to() in s2_map.c */
+	}
 	while (job.at < job.end && budget > 0) {
 		u64 section = min_u64(SECTION_ENTRIES, budget);
 

@@ -153,6 +153,7 @@ struct s2 {
 
 	struct lock lock; /* range operations among themselves */
 	bool undivided; /* leaves were split and a block of frames was not: several may be in one */
+	bool quieted;	/* a harvest has said of tables that nothing below them was used */
 	u64 marks;	/* which of the format's log and cow leaves here may have */
 	u8 logging;	/* enum s2_logging; atomic */
 	/* A new leaf's bits, by what it is to be, marks included: tables of format->encode. */
