@@ -463,9 +463,17 @@ static __attribute__((noinline)) void mark_way_to(struct s2 *s2, gpa_t at)
 	}
 }
 
+/* A guest's block of frames that need not be divided for a page. */
+static __attribute__((noinline)) bool is_one_page(hpa_t a)
+{
+	const struct frame *frame = frame_at(a);
+
+	return frame && frame->type == FRAME_GUEST && frame->order == 0;
+}
+
 /*
- * One page, outside the frame table, whose table is there and whose place is free: neither plan nor
- * reserve nor frames to look after. False: it is not so simple.
+ * One page whose table is there and whose place is free: neither plan nor reserve nor blocks to
+ * divide. False: it is not so simple.
  */
 static inline bool map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr attr)
 {
@@ -475,7 +483,7 @@ static inline bool map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr att
 	unsigned level;
 
 	if (((at.v & s2->inside[0]) | (a.v & ~f->address)) != 0 ||
-	    a.v - frame_table.ram_start < frame_table.ram_bytes) {
+	    (a.v - frame_table.ram_start < frame_table.ram_bytes && !is_one_page(a))) {
 		return false;
 	}
 	lock_take(&s2->lock);
