@@ -354,13 +354,31 @@ static void undo(struct map_job *job)
 	}
 }
 
-static void split_block(hpa_t a, unsigned order)
+/* A block of frames that this job's leaf, of 2^order frames, alone holds a part of. */
+static struct frame *block_to_split(hpa_t a, unsigned order)
 {
 	struct frame *frame = frame_of(a);
+	bool is_larger = frame && frame->order > order;
 
-	if (frame && frame->type != FRAME_DEVICE && frame->order > order && frame->refs == 1) {
-		frame_split(frame_hpa(frame), order);
+	return is_larger && frame->type != FRAME_DEVICE && frame->refs == 1 ? frame : NULL;
+}
+
+/* At the leaf for `at`; returns where the next one begins, or may. */
+static u64 split_block(const struct map_job *job, u64 at)
+{
+	const struct s2_format *f = job->s2->format;
+	struct s2_cursor c;
+	struct frame *block;
+
+	if (!block_to_split(hpa_for(job, at), s2_level_order(f, 0))) {
+		return at + s2_span(f, 0);
 	}
+	s2_cursor_stand(&c, job->s2, at, 0);
+	block = block_to_split(hpa_for(job, at), s2_level_order(f, c.level));
+	if (block && is_the_same(job, &c)) {
+		frame_split(frame_hpa(block), s2_level_order(f, c.level));
+	}
+	return s2_cursor_end(&c);
 }
 
 /*
@@ -370,16 +388,13 @@ static void split_block(hpa_t a, unsigned order)
  */
 static void split_blocks(const struct map_job *job)
 {
-	struct s2_cursor c;
+	u64 at = job->start;
 
-	if (!job->frames && !s2_lies_in_ram(hpa_for(job, job->start), job->end - job->start)) {
+	if (!job->frames && !s2_lies_in_ram(hpa_for(job, at), job->end - at)) {
 		return;
 	}
-	for (u64 at = job->start, leaves = 1; at < job->end; at = s2_cursor_end(&c), leaves++) {
-		s2_cursor_stand(&c, job->s2, at, 0);
-		if (is_the_same(job, &c)) {
-			split_block(hpa_for(job, at), s2_level_order(c.format, c.level));
-		}
+	for (u64 leaves = 1; at < job->end; leaves++) {
+		at = split_block(job, at);
 		if (leaves % STEP_LEAVES == 0) {
 			s2_let_others(job->s2, at, job->end);
 		}
@@ -448,8 +463,8 @@ static enum status map(struct map_job *job)
 	return status;
 }
 
-/* A fresh leaf counts as used. Tables do until a harvest says otherwise, which finds the leaf unless
- * it is seen here. */
+/* A fresh leaf counts as used. Tables do until a harvest says otherwise, which finds the leaf
+ * unless it is seen here. */
 static __attribute__((noinline)) void mark_way_to(struct s2 *s2, gpa_t at)
 {
 	struct s2_cursor c;
