@@ -251,6 +251,13 @@ u64 s2_table_flag(const struct s2 *s2)
 	return s2->traits & S2_HARDWARE_ACCESSED ? 0 : s2->format->accessed_table_mark;
 }
 
+/* Where tables have hardware's flags no first use faults, so without the hardware nobody sets any.
+ */
+static bool can_tell(const struct s2 *s2)
+{
+	return s2->format->accessed_table == 0 || (s2->traits & S2_HARDWARE_ACCESSED);
+}
+
 enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 {
 	struct job job = {.s2 = s2,
@@ -263,7 +270,7 @@ enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 	u64 budget = h->budget ? h->budget : ~0ull;
 
 	if (!s2_range_is_valid(s2, at, size) || h->finest > 1 ||
-	    (h->tables == S2_TABLES_FREE) != (h->batch != NULL)) {
+	    (h->tables == S2_TABLES_FREE) != (h->batch != NULL) || !can_tell(s2)) {
 		return INVALID;
 	}
 	if ((h->clear || h->batch) && !s2->rules && s2_is_on_loan(s2, at.v, at.v + size)) {

@@ -477,7 +477,8 @@ static void begin(u8 how)
 	m.f = formats[how % 8] ? formats[how % 8] : arch_s2_format();
 	needed = TABLES * page_size();
 	fake_broadcasts = how & 8;
-	fake_traits = how & 16 ? S2_SIZE_CHANGE : 0;
+	fake_traits =
+		(how & 16 ? S2_SIZE_CHANGE : 0) | (m.f->accessed_table ? S2_HARDWARE_ACCESSED : 0);
 	if (memory != needed) {
 		fake_memory(needed);
 		memory = needed;

@@ -296,6 +296,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	free_before = frame_count(FRAME_FREE);
 	demand(s2_init(&s2, formats[how % 8] ? formats[how % 8] : arch_s2_format(), IPA_BITS, 1) ==
 	       OK);
+	s2.traits |= s2.format->accessed_table ? S2_HARDWARE_ACCESSED : 0;
 	if (how & 8) {
 		raw_image(how);
 	} else {

@@ -44,6 +44,7 @@ class S2Race : public ::testing::TestWithParam<Kind>
 		fake_memory(MIB(256));
 		free_before = frame_count(FRAME_FREE);
 		ASSERT_EQ(s2_init(&s2, GetParam().format, 40, 1), OK);
+		s2.traits |= s2.format->accessed_table ? S2_HARDWARE_ACCESSED : 0;
 	}
 
 	void TearDown() override
@@ -144,7 +145,7 @@ class S2Race : public ::testing::TestWithParam<Kind>
 
 			harvest.clear = random() % 2;
 			harvest.finest = random() % 2;
-			s2_harvest(&s2, gpa(kBase), kPages * PAGE_SIZE, &harvest);
+			EXPECT_EQ(s2_harvest(&s2, gpa(kBase), kPages * PAGE_SIZE, &harvest), OK);
 			map_run(page, 1 + random() % 64);
 			s2_mark_accessed(&s2, gpa(kBase + (random() % kPages) * PAGE_SIZE));
 			s2_validate(&s2, gpa(kBase + page * PAGE_SIZE), 8 * PAGE_SIZE, S2_READ);

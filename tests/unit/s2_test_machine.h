@@ -50,6 +50,12 @@ inline enum status protect_of(struct s2 *s2, u64 at, u64 size, u8 perm)
 	});
 }
 
+// Where tables have flags hardware sets them, and leaves'; others fault at the first use.
+inline u8 s2_hardware_flags(const struct s2_format *format)
+{
+	return format->accessed_table ? S2_HARDWARE_ACCESSED : 0;
+}
+
 class S2Test : public ::testing::TestWithParam<S2Kind>
 {
       protected:
@@ -59,6 +65,7 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 	void SetUp() override
 	{
 		fake_broadcasts = GetParam().broadcasts;
+		fake_traits |= s2_hardware_flags(GetParam().format);
 		fake_cpus(2);
 		fake_tlb_clear();
 		fake_memory(kMemory);
@@ -73,6 +80,7 @@ class S2Test : public ::testing::TestWithParam<S2Kind>
 			s2_destroy(&s2);
 		}
 		EXPECT_EQ(frame_count(FRAME_FREE) + taken_for_good, free_before) << "frames leaked";
+		fake_traits = 0;
 	}
 
 	hpa_t guest_block(unsigned order)
