@@ -58,18 +58,23 @@ u32 s2_all_spaces(struct s2 *s2, struct s2 *spaces[S2_SPACES_MAX])
 	return count;
 }
 
+void s2_epoch_wait_own_walks(struct s2 *s2)
+{
+	u64 now = atomic_add(&s2->generation, 1);
+
+	check(s2->cpu[this_cpu_id()].walking == 0);
+	for (u32 cpu = 0; cpu < cpu_count; cpu++) {
+		wait_until_past(&s2->cpu[cpu].walking, now);
+	}
+}
+
 void s2_epoch_wait_walks(struct s2 *s2)
 {
 	struct s2 *spaces[S2_SPACES_MAX];
 	u32 count = s2_all_spaces(s2, spaces);
 
 	for (u32 i = 0; i < count; i++) {
-		u64 now = atomic_add(&spaces[i]->generation, 1);
-
-		check(spaces[i]->cpu[this_cpu_id()].walking == 0);
-		for (u32 cpu = 0; cpu < cpu_count; cpu++) {
-			wait_until_past(&spaces[i]->cpu[cpu].walking, now);
-		}
+		s2_epoch_wait_own_walks(spaces[i]);
 	}
 }
 

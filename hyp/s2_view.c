@@ -265,9 +265,9 @@ void s2_view_sweep(struct s2_batch *batch)
 	struct s2 *spaces[S2_SPACES_MAX];
 	u32 count = s2_all_spaces(batch->s2, spaces);
 
-	s2_epoch_wait_walks(batch->s2);
 	for (u32 i = 0; i < count; i++) {
 		if (spaces[i]->rules) {
+			s2_epoch_wait_own_walks(spaces[i]);
 			sweep_noted(spaces[i], batch);
 		}
 	}

@@ -730,8 +730,10 @@ static inline u64 s2_walk_to(struct s2_cursor *c, struct s2 *s2, gpa_t at)
  * until that is so. */
 void s2_epoch_flush(struct s2_batch *batch);
 
-/* Waits until every walk that began before this call has ended, also of dependents. */
+/* Waits until every walk that began before this call has ended, also of dependents; or of this
+ * space alone. */
 void s2_epoch_wait_walks(struct s2 *s2);
+void s2_epoch_wait_own_walks(struct s2 *s2);
 
 /* Every CPU flushes at its next natural entry, of dependents too. */
 void s2_epoch_owe(struct s2 *s2);
@@ -752,7 +754,8 @@ static inline bool s2_is_on_loan(struct s2 *s2, u64 start, u64 end)
 	return unlikely(load_relaxed(&s2->loan_count) != 0) && s2_loan_in(s2, start, end);
 }
 
-/* At a flush: what views derived from what the batch noted goes before it is invalidated. */
+/* At a flush: what views derived from what the batch noted goes before it is invalidated. A walk of
+ * the batch's space may be under way, none of a view's. */
 void s2_view_sweep(struct s2_batch *batch);
 
 /* s2_fault.c. Puts a leaf of `level` where the cursor, at its start, is to come to; as

@@ -7,6 +7,10 @@
 
 #include "s2_share_machine.h"
 
+extern "C" {
+#include "hyp/s2_view.h"
+}
+
 namespace
 {
 
@@ -245,6 +249,36 @@ TEST_P(S2Fork, a_fault_that_finds_a_new_holder_takes_write_away_again)
 	EXPECT_EQ(s2.stats.batches, rounds + 1) << "a CPU may have seen it writable";
 	frame_put(watched);
 	EXPECT_FALSE(write(&s2, MIB(2), 1));
+}
+
+// The same in a space that has a view, which derived a leaf in that moment.
+TEST_P(S2Fork, write_that_is_taken_away_again_is_taken_from_views_too)
+{
+	struct Moment {
+		hpa_t watched;
+		struct s2 view;
+	} moment = {};
+	auto take = [](void *context) {
+		Moment *m = static_cast<Moment *>(context);
+
+		fake_flush_hook.written = nullptr;
+		frame_get(m->watched);
+		EXPECT_EQ(s2_view_fault(&m->view, gpa(MIB(2)), S2_WRITE), OK);
+	};
+
+	s2.traits |= S2_NONCOHERENT;
+	moment.watched = map_block(MIB(2), 0);
+	ASSERT_EQ(fork(MIB(2), PAGE_SIZE), OK);
+	ASSERT_EQ(unmap_of(&child, MIB(2), PAGE_SIZE), OK);
+	ASSERT_EQ(s2_view_init(&moment.view, &s2, S2_RWX), OK);
+	fake_flush_hook.context = &moment;
+	fake_flush_hook.written = take;
+	EXPECT_EQ(s2_cow_fault(&s2, gpa(MIB(2)), hpa_none(), 0), AGAIN);
+	EXPECT_EQ(frame_of(moment.watched)->refs, 2u);
+	EXPECT_EQ(s2_query(&moment.view, gpa(MIB(2))).kind, S2_EMPTY);
+	fake_flush_hook = {};
+	s2_view_destroy(&moment.view);
+	frame_put(moment.watched);
 }
 
 TEST_P(S2Fork, what_the_guest_may_not_write_is_shared_and_stays_so)
