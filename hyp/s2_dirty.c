@@ -325,7 +325,9 @@ enum status s2_dirty_start(struct s2 *s2, struct s2_batch *batch)
 	enum status status = EXISTS;
 
 	lock_take(&s2->lock);
-	if (s2->logging == S2_LOG_OFF) {
+	if (s2->loan_count || s2->linked_level < S2_LEVELS_MAX) {
+		status = DENIED;
+	} else if (s2->logging == S2_LOG_OFF) {
 		store_relaxed(&s2->marks, s2->marks | (s2_dirty_is_flag(s2) ? 0 : f->log));
 		set_logging(s2, S2_LOG_ON, s2->new_leaf | f->dirty);
 		s2_table_hold(s2, s2->root, size >> s2->root_shift, s2->root_level);

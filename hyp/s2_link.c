@@ -226,7 +226,7 @@ static enum status link_tables(struct s2 *unified, const struct s2_loan *loan)
 
 	lock_take(&shared->lock);
 	lock_take(&unified->lock);
-	status = make_tables(unified, loan);
+	status = shared->logging || unified->logging ? INVALID : make_tables(unified, loan);
 	if (status == OK) {
 		shared->linked_level = (u8)min_u64(shared->linked_level, loan->level);
 		unified->linked_level = (u8)min_u64(unified->linked_level, loan->level);

@@ -482,8 +482,8 @@ struct s2_harvest {
  * Where hardware keeps flags in table entries too (EPT, NPT), or where the first use of a page
  * faults (s2_mark_accessed), subtrees of which nothing was used are not looked into.
  *
- * INVALID, also of EPT whose flags are off (SDM 29.3.5; no S2_HARDWARE_ACCESSED): nothing there says
- * what was used. NOMEM never; MORE: go on at harvest->next, with a bitmap that begins there.
+ * INVALID, also of EPT whose flags are off (SDM 29.3.5; no S2_HARDWARE_ACCESSED): nothing there
+ * says what was used. NOMEM never; MORE: go on at harvest->next, with a bitmap that begins there.
  */
 enum status s2_harvest(struct s2 *s2, gpa_t gpa, u64 size, struct s2_harvest *harvest);
 
@@ -513,7 +513,8 @@ enum status s2_harvest(struct s2 *s2, gpa_t gpa, u64 size, struct s2_harvest *ha
  * Begins: after the close of `batch` nothing counts as written, and whatever is written is logged.
  * Costs one entry of the root for each table that it leads to, whatever the guest's size: tables
  * are looked into by the first fault or range operation that comes to them. What a batch that was
- * open meanwhile has split or folded counts as written. EXISTS: it had begun already.
+ * open meanwhile has split or folded counts as written. EXISTS: it had begun already. DENIED: it is
+ * a view, or has tables in common with other spaces (s2_link).
  */
 enum status s2_dirty_start(struct s2 *s2, struct s2_batch *batch);
 

@@ -43,13 +43,13 @@ struct s2 *s2_source(struct s2 *s2, gpa_t gpa);
  * Range operations and faults of `unified` in the range are DENIED from now on, and its harvest
  * only tests; s2_query, s2_validate, s2_dump and s2_mark_accessed go through. In `shared`
  * everything works as before, but tables in the range stay though they are empty, and do not
- * collapse (S2_IS_LINKED).
+ * collapse (S2_IS_LINKED), and writes of neither can be logged (s2_dirty_start() is DENIED).
  *
  * All or nothing. INVALID: misaligned, too many, of different formats, or one of the two is a view,
- * or on the wrong side of another link. EXISTS: something is mapped in `unified`, or a leaf of that
- * level or above is in `shared`: split it first. AGAIN: a batch over the range is open. NOMEM.
- * FULL: too many dependents of `shared`, or loans of `unified`. No batch of the caller's is open in
- * either.
+ * or on the wrong side of another link, or logs writes. EXISTS: something is mapped in `unified`,
+ * or a leaf of that level or above is in `shared`: split it first. AGAIN: a batch over the range is
+ * open. NOMEM. FULL: too many dependents of `shared`, or loans of `unified`. No batch of the
+ * caller's is open in either.
  */
 enum status s2_link(struct s2 *unified, struct s2 *shared, gpa_t gpa, u64 size);
 

@@ -408,6 +408,29 @@ TEST_P(S2Link, a_link_that_cannot_be_is_refused_and_changes_nothing)
 	s2_destroy(&third);
 }
 
+// A root that logging has put on hold is not the only way to tables that others link.
+TEST_P(S2Link, writes_are_logged_in_no_space_that_has_tables_in_common)
+{
+	auto start = [](struct s2 *space) {
+		return in_batch(space,
+				[&](s2_batch *batch) { return s2_dirty_start(space, batch); });
+	};
+
+	for (struct s2 *space : {&s2, &unified}) {
+		ASSERT_EQ(start(space), OK);
+		EXPECT_EQ(link(), INVALID);
+		s2_dirty_stop(space);
+	}
+	ASSERT_EQ(link(), OK);
+	EXPECT_EQ(start(&s2), DENIED);
+	EXPECT_EQ(start(&unified), DENIED);
+	ASSERT_EQ(s2_unlink(&unified, gpa(kRegion), kSize), OK);
+	for (struct s2 *space : {&s2, &unified}) {
+		EXPECT_EQ(start(space), OK);
+		s2_dirty_stop(space);
+	}
+}
+
 TEST_P(S2Link, while_a_batch_is_open_a_link_is_refused)
 {
 	enum status status = OK;
