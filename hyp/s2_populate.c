@@ -6,7 +6,7 @@
  * there is passed, what is free gets a frame from the caller. Nobody waits for another CPU's chunk,
  * and a guest that faults meanwhile is just one more mapper: whoever is later gives its frame back.
  */
-#include "hyp/s2_cursor.h"
+#include "hyp/s2.h"
 
 /* What is known of one chunk's way. */
 struct chunk {
@@ -89,8 +89,7 @@ enum status s2_populate_work(struct s2_populate *p)
 	struct chunk c;
 
 	if (!s2_range_is_valid(s2, p->gpa, p->size) || p->level > s2->root_level ||
-	    !s2_level_may_be_leaf(s2->format, p->level) ||
-	    s2_leaf_bits(s2, p->attr, p->level) == S2_CANNOT) {
+	    !s2_level_may_be_leaf(s2->format, p->level) || !s2_format_says(s2->format, p->attr)) {
 		return INVALID;
 	}
 	while (!load_relaxed(&p->cancel) && take_chunk(p, &c)) {

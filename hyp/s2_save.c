@@ -179,7 +179,7 @@ static bool attr_is_sayable(const struct s2_format *f, const struct s2_image_ran
 	struct s2_attr attr = range->attr;
 	bool is_large = range->level > 0;
 
-	return f->perms >> attr.perm & 1 && f->memories >> attr.memory & 1 &&
+	return s2_format_says(f, attr) &&
 	       f->decode(f->encode(attr, is_large), is_large).notify == attr.notify &&
 	       (f->cow || !range->shared);
 }
@@ -193,7 +193,7 @@ static enum s2_restore_why judge_range(const struct s2_restore *r,
 	bool is_leaf = range->kind == S2_LEAF;
 
 	if (range->level > r->s2->root_level ||
-	    (is_leaf && !(f->leaf_levels >> range->level & 1))) {
+	    (is_leaf && !s2_level_may_be_leaf(f, range->level))) {
 		return S2_RESTORE_LEVEL;
 	}
 	inside = BIT(f->shift[range->level]) - 1;

@@ -24,33 +24,10 @@ struct s2_cursor {
 
 /* ---- What an entry says -------------------------------------------------------------------- */
 
-/* Bytes that one entry of `level` covers. */
-static inline u64 s2_span(const struct s2_format *f, unsigned level)
-{
-	return BIT(f->shift[level]);
-}
-
 /* The order of a frame block as large as a leaf of `level`. */
 static inline unsigned s2_level_order(const struct s2_format *f, unsigned level)
 {
 	return f->shift[level] - PAGE_SHIFT;
-}
-
-static inline bool s2_level_may_be_leaf(const struct s2_format *f, unsigned level)
-{
-	return (f->leaf_levels >> level) & 1;
-}
-
-/* The largest leaf, of `level` at most, that may begin at an address, has `left` bytes of room
- * there, and is aligned like all that `addresses` is made of. */
-static inline unsigned s2_leaf_level(const struct s2_format *f, unsigned level, u64 addresses,
-				     u64 left)
-{
-	while (!s2_level_may_be_leaf(f, level) || !is_aligned(addresses, s2_span(f, level)) ||
-	       left < s2_span(f, level)) {
-		level--;
-	}
-	return level;
 }
 
 static inline u64 s2_table_entries(const struct s2_format *f)
@@ -762,15 +739,8 @@ void s2_view_sweep(struct s2_batch *batch);
  * s2_map_leaf(). EXISTS: the cursor stands at what is there. In a walk section. */
 enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit);
 
-/* ---- Ranges ---------------------------------------------------------------------------------- */
-
-/* Page-aligned, not empty, inside the space. */
-static inline bool s2_range_is_valid(const struct s2 *s2, gpa_t at, u64 size)
-{
-	u64 last = at.v + size - 1;
-
-	return ((at.v | size) & s2->inside[0]) == 0 && last >= at.v && last >> s2->ipa_bits == 0;
-}
+/* ---- What the files of s2 do for each other ---------------------------------------------------
+ */
 
 /* s2.c. After new_leaf has changed: new leaves have it. */
 void s2_set_memory_bits(struct s2 *s2);

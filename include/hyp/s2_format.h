@@ -128,6 +128,36 @@ struct s2_format {
 	struct s2_attr (*decode)(u64 entry, bool leaf_is_large);
 };
 
+/* Bytes that one entry of `level` covers. */
+static inline u64 s2_span(const struct s2_format *f, unsigned level)
+{
+	return BIT(f->shift[level]);
+}
+
+static inline bool s2_level_may_be_leaf(const struct s2_format *f, unsigned level)
+{
+	return (f->leaf_levels >> level) & 1;
+}
+
+/* The largest leaf, of `level` at most, that may begin at an address, has `left` bytes of room
+ * there, and is aligned like all that `addresses` is made of. */
+static inline unsigned s2_leaf_level(const struct s2_format *f, unsigned level, u64 addresses,
+				     u64 left)
+{
+	while (!s2_level_may_be_leaf(f, level) || !is_aligned(addresses, s2_span(f, level)) ||
+	       left < s2_span(f, level)) {
+		level--;
+	}
+	return level;
+}
+
+/* Can a leaf have these permissions and this type? */
+static inline bool s2_format_says(const struct s2_format *f, struct s2_attr attr)
+{
+	return attr.perm <= S2_RWX && attr.memory < S2_MEMORY_TYPES &&
+	       (f->perms >> attr.perm & 1) && (f->memories >> attr.memory & 1);
+}
+
 /* For decode: the type that has this code in a format's table of them, codes[memory]. A type that
  * the format has not is 0 there, which is no type's code or that of an earlier one. */
 static inline u8 s2_memory_of_code(const u8 codes[S2_MEMORY_TYPES], u64 code)

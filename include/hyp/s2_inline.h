@@ -31,6 +31,14 @@ static inline struct s2_attr s2_ram(const struct s2 *s2)
 	return attr;
 }
 
+/* Page-aligned, not empty, inside the space. */
+static inline bool s2_range_is_valid(const struct s2 *s2, gpa_t at, u64 size)
+{
+	u64 last = at.v + size - 1;
+
+	return ((at.v | size) & s2->inside[0]) == 0 && last >= at.v && last >> s2->ipa_bits == 0;
+}
+
 /* The entry that translates `gpa`, or that does not: outside the space it is empty. */
 struct s2_found {
 	u64 entry;
