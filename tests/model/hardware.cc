@@ -61,6 +61,7 @@ class Armv8 : public Hardware
 			word.pa = w.pa_start;
 			word.perm = perm_of(w.rights);
 			word.memory = w.memory;
+			word.contiguous = w.contiguous;
 			word.fetchable = w.accessed;
 			word.dirty = !w.writable_clean;
 		} else if (w.steps.back().next != 0) {
@@ -116,6 +117,7 @@ class Armv8 : public Hardware
 		s.perm = perm_of(w.rights);
 		s.memory = w.memory;
 		s.accessed = w.accessed;
+		s.contiguous = w.contiguous;
 		s.complaint = !w.complaints.empty();
 		return s;
 	}

@@ -28,7 +28,8 @@ struct Sight {
 	unsigned perm = 0;	 /* REF_... */
 	MemoryType memory = MemoryType::Device;
 	bool ignore_pat = false, accessed = false, dirty = false;
-	bool complaint = false; /* see text() */
+	bool contiguous = false; /* a TLB may hold all of its group as one */
+	bool complaint = false;	 /* see text() */
 };
 
 /* What one word of a table says, by itself. */
@@ -38,6 +39,7 @@ struct Word {
 	unsigned perm = 0;
 	MemoryType memory = MemoryType::Device;
 	bool ignore_pat = false;
+	bool contiguous = false;
 	bool fetchable = false; /* a TLB may hold it: its accessed flag is set, or there is none */
 	bool dirty = false;	/* a write by it does not look at the tables again */
 	std::string complaint;

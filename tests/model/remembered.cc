@@ -120,9 +120,9 @@ Remembered::Run Remembered::run_of(const Table &t, u64 index, u64 count, const W
 	u64 span = hardware_.span(t.level);
 	unsigned combined = word.kind == Word::Table ? 0 : everyone_;
 
-	return {word.kind, t.level,	t.ipa + index * span, count * span, word.pa,
-		word.perm, word.memory, word.ignore_pat,      word.dirty,   everyone_,
-		combined};
+	return {word.kind, t.level,	t.ipa + index * span, count * span,    word.pa,
+		word.perm, word.memory, word.ignore_pat,      word.contiguous, word.dirty,
+		everyone_, combined};
 }
 
 /* Entries [from, to) are alike before, and alike now. */
@@ -198,7 +198,8 @@ void Remembered::lose(const Run &run, const Word &instead)
 {
 	bool more = instead.kind == run.kind && instead.fetchable && instead.pa == run.pa &&
 		    instead.memory == run.memory && instead.ignore_pat == run.ignore_pat &&
-		    within(run.perm, instead.perm) && (!run.dirty || instead.dirty);
+		    instead.contiguous == run.contiguous && within(run.perm, instead.perm) &&
+		    (!run.dirty || instead.dirty);
 
 	if (!more) {
 		keep(run);
@@ -211,7 +212,8 @@ void Remembered::keep(const Run &run)
 	auto same = [&](const Run &o) {
 		return o.kind == run.kind && o.level == run.level && o.perm == run.perm &&
 		       o.memory == run.memory && o.ignore_pat == run.ignore_pat &&
-		       o.dirty == run.dirty && o.stage2 == run.stage2 && o.combined == run.combined;
+		       o.contiguous == run.contiguous && o.dirty == run.dirty &&
+		       o.stage2 == run.stage2 && o.combined == run.combined;
 	};
 
 	for (Run &o : ghosts_) {
@@ -270,6 +272,8 @@ void Remembered::meet(const Run &ghost, const Run &run)
 		what = rules_.sizes		      ? "the size changed"
 		       : rules_.sizes_of_code && code ? "the size of code changed"
 						      : nullptr;
+	} else if (rules_.sizes && ghost.contiguous != run.contiguous) {
+		what = "the contiguous bit changed";
 	}
 	if (what) {
 		error(std::string(what) + " while the old is remembered, at IPA " + hex(ghost.ipa) +

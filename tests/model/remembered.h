@@ -30,8 +30,8 @@ namespace model
 
 /* What may not meet in a TLB, besides two frames or two memory types for one address. */
 struct MeetingRules {
-	bool tables = false;	    /* two tables at one place */
-	bool sizes = false;	    /* two sizes, or a table and a leaf */
+	bool tables = false; /* two tables at one place */
+	bool sizes = false; /* two sizes, a table and a leaf, with the contiguous bit and without */
 	bool sizes_of_code = false; /* the same, of what may be executed */
 };
 
@@ -100,7 +100,7 @@ class Remembered
 		u64 pa;
 		unsigned perm;
 		MemoryType memory;
-		bool ignore_pat, dirty;
+		bool ignore_pat, contiguous, dirty;
 		unsigned stage2, combined; /* which CPUs have it */
 	};
 	struct Table {
