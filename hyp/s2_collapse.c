@@ -26,10 +26,10 @@ const char *s2_why_text(enum s2_why why)
 /* Regions that one hold of the lock may look through. */
 #define STEP_REGIONS 64
 
-/* Marks in which the parts may differ: the whole has what any of them has. */
+/* Marks in which the parts may differ. The whole has what any of them has, but not the hint. */
 static u64 flags_of(const struct s2_format *f)
 {
-	return f->accessed | f->dirty;
+	return f->accessed | f->dirty | f->contiguous;
 }
 
 /* All bits in which some entry is not `first` + its index * `step`. Geometry comes as arguments, so
@@ -48,9 +48,11 @@ static inline __attribute__((always_inline)) u64 differences(const u64 *table, u
 
 /* ---- Why not ------------------------------------------------------------------------------- */
 
-static enum s2_why why_no_leaf(const struct s2 *s2, u64 entry, unsigned level)
+enum s2_why s2_why_no_leaf(const struct s2 *s2, u64 entry, unsigned level)
 {
 	switch (s2_entry_kind(s2->format, entry, level)) {
+	case S2_LEAF:
+		return S2_LARGE_ALREADY;
 	case S2_TABLE:
 		return S2_MIXED;
 	case S2_TRANSIT:
@@ -65,17 +67,17 @@ static enum s2_why why_no_leaf(const struct s2 *s2, u64 entry, unsigned level)
 }
 
 /* Of the first entry that is not as it should be. */
-static enum s2_why why_not(const struct s2 *s2, const u64 *table, unsigned level)
+static enum s2_why why_not(const struct s2 *s2, const u64 *slots, u64 count, unsigned level)
 {
 	const struct s2_format *f = s2->format;
 	const u64 addresses = f->address | f->address_high;
-	u64 first = load_relaxed(&table[0]) & ~flags_of(f), start = s2_entry_hpa(f, first).v;
+	u64 first = load_relaxed(&slots[0]) & ~flags_of(f), start = s2_entry_hpa(f, first).v;
 
-	for (u64 i = 0, offset = 0; i < s2_table_entries(f); i++, offset += s2_span(f, level)) {
-		u64 entry = load_relaxed(&table[i]);
+	for (u64 i = 0, offset = 0; i < count; i++, offset += s2_span(f, level)) {
+		u64 entry = load_relaxed(&slots[i]);
 
 		if (!s2_entry_is_leaf(f, entry, level)) {
-			return why_no_leaf(s2, entry, level);
+			return s2_why_no_leaf(s2, entry, level);
 		}
 		entry &= ~flags_of(f);
 		if (entry & (f->cow | f->log)) {
@@ -92,25 +94,28 @@ static enum s2_why why_not(const struct s2 *s2, const u64 *table, unsigned level
 		}
 	}
 	/* Else it has changed under our eyes. */
-	return is_aligned(start, s2_span(f, level + 1)) ? S2_IS_OPEN : S2_MISALIGNED;
+	return is_aligned(start, count << f->shift[level]) ? S2_IS_OPEN : S2_MISALIGNED;
 }
 
-/* `table` holds entries of `level`; may it be one leaf of the level above, and with which flags? */
-static enum s2_why judge_table(const struct s2 *s2, const u64 *table, unsigned level, u64 *flags)
+enum s2_why s2_judge_leaves(const struct s2 *s2, const u64 *slots, u64 count, unsigned level,
+			    u64 *flags)
 {
 	const struct s2_format *f = s2->format;
-	u64 first = load_relaxed(&table[0]), expected = first & ~flags_of(f);
+	u64 first = load_relaxed(&slots[0]), expected = first & ~(f->accessed | f->dirty);
 
+	if (s2_table_is_linked(s2, s2_slot_table(f, slots))) {
+		return S2_IS_LINKED;
+	}
 	if (load_relaxed(&s2->marks) & f->log) {
 		return S2_IS_LOGGED;
 	}
-	*flags = f->plain && level == 0
-			 ? differences(table, 512, expected, KIB(4))
-			 : differences(table, s2_table_entries(f), expected, s2_span(f, level));
+	*flags = f->plain && level == 0 && count == 512
+			 ? differences(slots, 512, expected, KIB(4))
+			 : differences(slots, count, expected, s2_span(f, level));
 	if ((*flags & ~flags_of(f)) || !s2_entry_is_leaf(f, first, level) ||
 	    (first & (f->cow | f->log)) ||
-	    !is_aligned(s2_entry_hpa(f, first).v, s2_span(f, level + 1))) {
-		return why_not(s2, table, level);
+	    !is_aligned(s2_entry_hpa(f, first).v, count << f->shift[level])) {
+		return why_not(s2, slots, count, level);
 	}
 	return S2_FOLDED;
 }
@@ -125,15 +130,11 @@ static enum s2_why fold_region(struct s2 *s2, u64 at, unsigned level, struct s2_
 	u64 *table, flags;
 
 	s2_cursor_stand(&c, s2, at, level);
-	if (s2_entry_is_leaf(f, c.entry, c.level)) {
-		return S2_LARGE_ALREADY;
-	}
 	if (!s2_entry_is_table(f, c.entry, c.level)) {
-		return why_no_leaf(s2, c.entry, c.level);
+		return s2_why_no_leaf(s2, c.entry, c.level);
 	}
 	table = s2_entry_table(f, c.entry);
-	why = s2_table_is_linked(s2, table) ? S2_IS_LINKED
-					    : judge_table(s2, table, level - 1, &flags);
+	why = s2_judge_leaves(s2, table, s2_table_entries(f), level - 1, &flags);
 	if (why != S2_FOLDED) {
 		return why;
 	}
@@ -147,7 +148,7 @@ static enum s2_why fold_region(struct s2 *s2, u64 at, unsigned level, struct s2_
 	return S2_FOLDED;
 }
 
-static void report_region(struct s2_collapsed *report, u64 at, enum s2_why why)
+void s2_report_region(struct s2_collapsed *report, u64 at, enum s2_why why)
 {
 	report->count[why]++;
 	if (why != S2_FOLDED && why != S2_LARGE_ALREADY) {
@@ -168,9 +169,9 @@ static enum status collapse_regions(struct s2 *s2, u64 at, u64 end, unsigned lev
 			return MORE;
 		}
 		batch->budget -= cost;
-		report_region(report, at,
-			      s2_is_on_loan(s2, at, at + 1) ? S2_IS_LINKED
-							    : fold_region(s2, at, level, batch));
+		s2_report_region(report, at,
+				 s2_is_on_loan(s2, at, at + 1) ? S2_IS_LINKED
+							       : fold_region(s2, at, level, batch));
 		if (i % STEP_REGIONS == 0) {
 			lock_drop(&s2->lock);
 			lock_take(&s2->lock);
@@ -192,7 +193,7 @@ enum status s2_collapse(struct s2 *s2, gpa_t at, u64 size, unsigned level, struc
 	}
 	if (level > s2->root_level || !s2_level_may_be_leaf(f, level)) {
 		batch->next = at.v + size;
-		report_region(report, at.v, S2_NO_SUCH_LEAF);
+		s2_report_region(report, at.v, S2_NO_SUCH_LEAF);
 		return OK;
 	}
 	lock_take(&s2->lock);
@@ -212,13 +213,13 @@ void s2_fold_finish(struct s2_batch *batch, u64 *slot, u64 broken)
 	u64 *table = s2_lead_table(payload);
 	unsigned level = s2_lead_level(payload);
 
-	if (judge_table(s2, table, level - 1, &flags) != S2_FOLDED) {
+	if (s2_judge_leaves(s2, table, s2_table_entries(f), level - 1, &flags) != S2_FOLDED) {
 		s2_slot_mend(s2, slot, broken, s2_link_entry(s2, table));
 		atomic_add(&s2->stats.collapses_undone, 1);
 		return;
 	}
 	leaf = s2_leaf_entry(f, s2_entry_hpa(f, table[0]), f->decode(table[0], level > 1), level);
-	s2_slot_mend(s2, slot, broken, (leaf & ~flags_of(f)) | flags);
+	s2_slot_mend(s2, slot, broken, (leaf & ~flags_of(f)) | (flags & ~f->contiguous));
 	s2_parts_join(s2, table[0], level);
 	s2_count_leaves(s2, level - 1, -(s64)s2_table_entries(f));
 	s2_count_leaves(s2, level, 1);

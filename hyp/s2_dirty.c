@@ -101,6 +101,9 @@ static void change_leaf(const struct job *job, struct s2_cursor *c)
 {
 	u64 new;
 
+	if (job->clears) {
+		s2_hint_unfold(c, 1);
+	}
 	c->entry = s2_load_settled(job->f, c->slot);
 	do {
 		new = job->changed(job->s2, c->entry);
@@ -170,17 +173,9 @@ static bool change_here(struct job *job, struct s2_cursor *c, u64 first, u64 end
 static void go_down(const struct job *job, struct s2_cursor *c)
 {
 	s2_cursor_start(c, job->s2, gpa(job->at));
-	s2_cursor_descend(c, 0);
-	while (c->level > 0 && s2_entry_kind(job->f, c->entry, c->level) == S2_BROKEN) {
-		u64 *below = s2_entry_below(job->f, c->entry, c->level);
-
-		if (!below ||
-		    (!job->changed && s2_lead_is_fold(s2_absent_payload(job->f, c->entry)))) {
-			return;
-		}
-		s2_cursor_enter(c, below);
+	do {
 		s2_cursor_descend(c, 0);
-	}
+	} while (s2_cursor_enter_broken(c, job->changed != NULL));
 }
 
 /* One entry; at level 0, as many as are in its table. */
@@ -390,6 +385,7 @@ void s2_dirty_push(struct s2_cursor *c)
 		 * below.
 		 */
 		if (load_once(&c->s2->logging) == S2_LOG_ON) {
+			s2_hint_unfold_below(c, table);
 			s2_table_hold(c->s2, table, s2_table_entries(f), c->level - 1);
 		}
 		check(s2_entry_set(c, s2_link_entry(c->s2, table), NULL));

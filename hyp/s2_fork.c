@@ -213,7 +213,8 @@ enum status s2_fork(struct s2 *parent, struct s2 *child, gpa_t at, u64 size, str
 /* ---- Claims -------------------------------------------------------------------------------- */
 
 /* The claim keeps its table in use and from being folded, but dirty logging may have put it on
- * hold, and who unmaps or frees a table of level 0 as a whole takes what is claimed with it. */
+ * hold, or a hint comes or goes beside it; and who unmaps or frees a table of level 0 as a whole
+ * takes what is claimed with it. */
 static enum status settle(struct s2_change *change)
 {
 	struct s2 *s2 = change->batch.s2;
@@ -222,7 +223,9 @@ static enum status settle(struct s2_change *change)
 	bool settled;
 
 	outer = s2_walk_to(&c, s2, change->at);
-	s2_cursor_descend_held(&c, change->level);
+	do {
+		s2_cursor_descend_held(&c, change->level);
+	} while (s2_cursor_enter_broken(&c, false));
 	settled = c.level == change->level && c.entry == s2_claim_entry(&change->batch) &&
 		  s2_entry_set(&c, entry, NULL);
 	s2_walk_end(s2, outer);
@@ -246,7 +249,8 @@ enum status s2_change_leaf(struct s2 *s2, struct s2_change *change)
 	change->leaf = c.entry;
 	change->level = c.level;
 	status = change->judge(change, &c);
-	if (status == OK && !s2_entry_set(&c, s2_claim_entry(batch), NULL)) {
+	if (status == OK && (s2_entry_is_hinted(c.format, c.entry) ||
+			     !s2_entry_set(&c, s2_claim_entry(batch), NULL))) {
 		status = AGAIN;
 	}
 	s2_walk_end(s2, outer);

@@ -27,6 +27,7 @@ struct job {
 	u64 start, at, end;
 	u64 flag;     /* of table entries; 0: they tell nothing */
 	u64 left;     /* entries that may still be looked at in this section */
+	u64 told;     /* the leaf, or its group, that was looked at last ends here */
 	bool cleared; /* some flag was: CPUs owe a flush */
 	bool free;    /* the table at `at` is to go */
 };
@@ -60,12 +61,32 @@ static bool take_flag(struct job *job, u64 *slot, u64 flag)
 	return taken;
 }
 
-static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u64 at)
+/*
+ * Was the leaf at `at` used? If it has the contiguous hint any flag of its group tells of all of
+ * it, so what lies of it in the range is told when the first leaf of that comes. The flags are
+ * cleared when all of the group lies there: who asked for a part takes nothing from others that
+ * they were not told.
+ */
+static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u64 at,
+						  unsigned level)
 {
-	bool young = take_flag(job, slot, job->f->accessed);
+	const struct s2_format *f = job->f;
+	u64 count = s2_entry_is_hinted(f, load_relaxed(slot)) ? s2_group_entries(f, level) : 1;
+	u64 span = s2_span(f, level), start = align_down(at, count * span);
+	u64 end = start + count * span;
+	bool may_take = count == 1 || (start >= job->start && end <= job->end), young = false;
 
-	if (young && job->h->finest == 0) {
-		report(job, at, 0);
+	if (at < job->told) {
+		return false;
+	}
+	job->told = end;
+	slot -= (at - start) >> f->shift[level];
+	for (; count > 0; count--, slot++) {
+		young |= (load_relaxed(slot) & f->accessed) &&
+			 (!may_take || take_flag(job, slot, f->accessed));
+	}
+	for (; young && level >= job->h->finest && at < min_u64(end, job->end); at += span) {
+		report(job, at, level);
 	}
 	return young;
 }
@@ -73,7 +94,8 @@ static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u6
 /* A run of pages from job->at on. Most were not used, so that is what the loop is made for. */
 static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 {
-	const u64 accessed = job->f->accessed, page_shift = job->f->page_shift, at = job->at;
+	const u64 telling = job->f->accessed | job->f->contiguous;
+	const u64 page_shift = job->f->page_shift, at = job->at;
 	u64 *first = slot, *end = slot + count;
 	bool any = false;
 
@@ -81,8 +103,8 @@ static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 	job->h->looked_count += count;
 	unroll_loop(8)
 	for (; slot < end; slot++) {
-		if (unlikely(load_relaxed(slot) & accessed)) {
-			any |= look_closer(job, slot, at + ((u64)(slot - first) << page_shift));
+		if (unlikely(load_relaxed(slot) & telling)) {
+			any |= look_closer(job, slot, at + ((u64)(slot - first) << page_shift), 0);
 		}
 	}
 	return any;
@@ -193,9 +215,8 @@ static void look_at_entry(struct job *job, struct s2_cursor *c)
 		return;
 	}
 	job->left -= min_u64(job->left, 1);
-	if (!leads && (c->entry & job->f->accessed) && take_flag(job, c->slot, job->f->accessed)) {
-		report(job, s2_cursor_first(c), c->level);
-	} else if (!leads && (table || (c->entry & job->f->accessed))) {
+	if (!leads && !look_closer(job, c->slot, s2_cursor_first(c), c->level) &&
+	    (table || (c->entry & job->f->accessed))) {
 		/* Broken, or was just now. Nobody looks below, so it counts as used: the tables
 		 * above must say so again. */
 		s2_mark_way(c);
@@ -293,6 +314,6 @@ enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 	if (job.cleared) {
 		s2_epoch_owe(s2);
 	}
-	h->next = job.at;
-	return job.at < job.end ? MORE : OK;
+	h->next = min_u64(max_u64(job.at, job.told), job.end);
+	return h->next < job.end ? MORE : OK;
 }

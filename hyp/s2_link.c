@@ -212,6 +212,8 @@ static void link_entries(struct s2 *unified, const struct s2_loan *loan)
 		s2_cursor_stand(&from, loan->from, at, loan->level);
 		s2_cursor_stand(&to, unified, at, loan->level);
 		table = s2_entry_table(from.format, from.entry);
+		/* Hints go by the one entry that leads to a table: now is the last time. */
+		s2_hint_unfold_below(&from, table);
 		frame_get(ptr_hpa(table));
 		check(s2_entry_set(&to, s2_link_entry(unified, table), NULL));
 	}

@@ -179,6 +179,10 @@ static enum status upgrade(struct map_job *job, struct s2_cursor *c)
 	if (!job->makes) {
 		return OK;
 	}
+	s2_hint_unfold(c, 1);
+	if (!is_the_same(job, c)) {
+		return AGAIN;
+	}
 	entry = (c->entry & ~f->perm_mask) | job->s2->perm_bits[has | job->attr.perm];
 	if (is_withheld) {
 		entry &= ~f->write | c->entry;
@@ -328,6 +332,7 @@ static void replace_leaves(struct map_job *job, u64 broken, struct s2_batch *bat
 			check(c.entry != broken || s2_entry_set(&c, c.format->empty, NULL));
 			continue;
 		}
+		s2_hint_unfold(&c, 1);
 		while (is_the_same(job, &c) && !s2_entry_set(&c, broken, NULL)) {
 		}
 		if (c.entry == broken) {

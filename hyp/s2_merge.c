@@ -43,6 +43,7 @@ static enum status share_page(const struct s2_holder *a, hpa_t *shared)
 	s2_batch_open(&batch, s2);
 	lock_take(&s2->lock);
 	outer = s2_walk_to(&c, s2, a->gpa);
+	s2_hint_unfold(&c, 1);
 	*shared = s2_entry_hpa(c.format, c.entry);
 	status = judge_page(&c);
 	if (status == OK && !s2_share_leaf(&c, &batch)) {
@@ -89,6 +90,7 @@ enum status s2_merge(struct s2_rmap *rmap, struct s2_holder *a, struct s2_holder
 	if (a == b || s2_a->inside[0] != s2_b->inside[0]) {
 		return INVALID;
 	}
+	s2_unhint(s2_b, b->gpa, s2_b->inside[0] + 1); /* no leaf that has it is claimed */
 	s2_share_begin(s2_a);
 	s2_share_begin(s2_b);
 	status = share_page(a, &merge.shared);

@@ -163,6 +163,7 @@ static u64 take_run(struct s2_job *job, struct s2_cursor *c, u64 allowance)
 		/* What a fault puts into a free entry above level 0 meanwhile, a table perhaps, or
 		 * a leaf that sticks out, is put there after us. */
 		if (c->level == 0 || s2_entry_in_use(c->format, c->entry)) {
+			s2_hint_unfold(c, count);
 			job->run(c, count, job);
 		}
 		s2_cursor_reload(c);
@@ -244,7 +245,7 @@ static inline bool unmap_page(struct s2 *s2, gpa_t at, struct s2_batch *batch)
 	}
 	lock_take(&s2->lock);
 	if (s2_walk_plain(s2, at, &level, &slot, &entry) && level == 0 &&
-	    s2_entry_present(s2->format, entry)) {
+	    s2_entry_present(s2->format, entry) && !(entry & s2->format->contiguous)) {
 		left = s2_page_clear(s2, slot, entry, at, batch);
 		if (unlikely(left == 0)) {
 			retire_around(s2, at, batch);

@@ -61,7 +61,7 @@ static bool region_continues(const struct s2_region *a, const struct s2_region *
 	       (a->kind != S2_LEAF ||
 		(a->level == b->level && a->attr.perm == b->attr.perm &&
 		 a->attr.memory == b->attr.memory && a->attr.notify == b->attr.notify &&
-		 a->accessed == b->accessed));
+		 a->accessed == b->accessed && a->hinted == b->hinted));
 }
 
 /* What is empty is not told of. */
@@ -87,6 +87,7 @@ void s2_dump(struct s2 *s2, gpa_t at, u64 size, s2_region_fn fn, void *context)
 			.kind = leaf.kind,
 			.attr = leaf.attr,
 			.accessed = leaf.accessed,
+			.hinted = leaf.hinted,
 			.hpa = leaf.hpa,
 		};
 

@@ -103,6 +103,7 @@ bool s2_split_leaf(struct s2_cursor *c, u64 *table, struct s2_batch *batch)
 	u64 link, old;
 	bool at_once;
 
+	s2_hint_unfold(c, 1);
 	for (;;) {
 		old = c->entry;
 		if (s2_entry_is_typed(f, old)) {

@@ -68,6 +68,7 @@ struct s2_leaf {
 	bool accessed;	     /* since it was last cleared, as the table says */
 	bool dirty;	     /* likewise; where the format does not tell: while logging only */
 	bool shared;	     /* a write copies the frame first (see s2_fork) */
+	bool hinted;	     /* a TLB may hold it and its neighbours as one (see s2_hint) */
 	struct s2_attr attr; /* LEAF: what the guest may do without a fault */
 	hpa_t hpa;	     /* LEAF: of the byte that was asked for */
 	u64 payload;	     /* TRANSIT, STORED, MMIO */
@@ -82,6 +83,7 @@ struct s2_leaf {
 	X(splits)                                                                                  \
 	X(collapses)                                                                               \
 	X(collapses_undone) /* something changed between the operation and its close */            \
+	X(hints)	    /* groups that got the contiguous hint */                              \
 	X(batches)	    /* closed, with something to invalidate in them */                     \
 	X(flush_ranges)	    /* invalidations by range */                                           \
 	X(flush_whole)	    /* invalidations of the whole space */                                 \
@@ -109,8 +111,8 @@ struct s2_cpu {
 /* What the machine can do for a space: set by s2_init from arch_s2_traits(), may be changed before
  * the first mapping. */
 enum s2_trait {
-	S2_SIZE_CHANGE = 1, /* a leaf may become a table of equal leaves without a break: BBM
-			       level 2 (DDI 0487, D8.14.2) */
+	S2_SIZE_CHANGE = 1, /* a leaf may become a table of equal leaves, and the contiguous hint
+			       change, without a break: BBM level 2 (DDI 0487, D8.14.2) */
 	S2_NONCOHERENT = 2, /* table walkers do not snoop: written lines are cleaned to memory */
 	S2_HARDWARE_ACCESSED = 4, /* hardware sets accessed flags; else the first use faults */
 	S2_HARDWARE_DIRTY = 8,	  /* and dirty state; else writes are logged by write protection */
@@ -152,6 +154,7 @@ struct s2 {
 	u64 ident; /* VMID, VPID, ASID with its generation; see hyp/s2_ident.h */
 
 	struct lock lock; /* range operations among themselves */
+	bool hinted;	  /* some leaves may have the contiguous hint, or had it */
 	bool undivided; /* leaves were split and a block of frames was not: several may be in one */
 	bool quieted;	/* a harvest has said of tables that nothing below them was used */
 	u64 marks;	/* which of the format's log and cow leaves here may have */
@@ -330,6 +333,33 @@ struct s2_collapsed {
 enum status s2_collapse(struct s2 *s2, gpa_t gpa, u64 size, unsigned level, struct s2_batch *batch,
 			struct s2_collapsed *report);
 
+/*
+ * The contiguous hint (ARMv8: DDI 0487, D8.7; EPT and NPT have none): leaves of `level` that lie
+ * one after another in one table, in groups that the format names (2^contiguous_log2[level]: 64 KiB
+ * of 4 KiB pages, 2 MiB of 16 KiB or of 64 KiB pages, 32 MiB of 2 MiB blocks, ...), may be held by
+ * a TLB as one. What a guest may do is the same with it; flags are only as fine as the group:
+ * harvest tells of all of it when any was used, and clears it when all of it lies in the range.
+ *
+ * Gives the hint to each aligned group that lies in [gpa, gpa + size), in bytes, where a leaf as
+ * large as the group could stand, with reasons as s2_collapse(): S2_LARGE_ALREADY it has it, or a
+ * larger leaf is there; S2_NO_SUCH_LEAF there are no groups of this level in the format, or in this
+ * space's root; S2_IS_LOGGED while writes are logged, or any was withheld. Break-before-make is
+ * over when it returns: one invalidation for each table in which something was changed, none with
+ * S2_SIZE_CHANGE; faults that come in between come again. Needs no memory. INVALID: no range of the
+ * space, or no level; DENIED: some of the range is on loan.
+ *
+ * Who changes a part of a group takes the hint away from all of it first: unmapping, s2_protect,
+ * S2_UPGRADE, splits of blocks, s2_fork, s2_merge, s2_link, and logging of writes, table by table.
+ * All of these do so for groups that lie in their range as a whole, too; asking again gives it
+ * again. s2_collapse() makes leaves of groups as of any pages.
+ */
+enum status s2_hint(struct s2 *s2, gpa_t gpa, u64 size, unsigned level,
+		    struct s2_collapsed *report);
+
+/* Takes the hint away from all groups, of any level, that have something in [gpa, gpa + size): each
+ * leaf has flags of its own again. Otherwise likewise. */
+enum status s2_unhint(struct s2 *s2, gpa_t gpa, u64 size);
+
 /* ---- Faults: no lock, any CPU, any time ---------------------------------------------------- */
 
 /*
@@ -389,7 +419,8 @@ struct s2_region {
 	enum s2_kind kind;
 	struct s2_attr attr;
 	bool accessed;
-	hpa_t hpa; /* LEAF */
+	bool hinted; /* LEAF: see s2_hint */
+	hpa_t hpa;   /* LEAF */
 };
 typedef void (*s2_region_fn)(void *context, const struct s2_region *region);
 

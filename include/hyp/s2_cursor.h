@@ -58,6 +58,18 @@ static inline bool s2_entry_is_dirty(const struct s2_format *f, u64 entry)
 	return (entry & f->dirty) || ((entry & f->log) && (entry & f->write));
 }
 
+/* A leaf that its neighbours are grouped with: see s2_hint.c. */
+static inline bool s2_entry_is_hinted(const struct s2_format *f, u64 entry)
+{
+	return (entry & f->contiguous) && s2_entry_present(f, entry);
+}
+
+/* Leaves of `level` in a group that can have the hint; 1: none can. */
+static inline u64 s2_group_entries(const struct s2_format *f, unsigned level)
+{
+	return BIT(f->contiguous_log2[level]);
+}
+
 static inline hpa_t s2_entry_hpa(const struct s2_format *f, u64 entry)
 {
 	return hpa((entry & f->address) | ((entry & f->address_high) << f->address_high_shift));
@@ -490,6 +502,20 @@ static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
 	}
 }
 
+/* Into the table that a BROKEN entry leads to, which is not for hardware now. Not of a fold, unless
+ * the caller holds the space's lock (`folds`): else that table may go. False: it leads nowhere. */
+static inline bool s2_cursor_enter_broken(struct s2_cursor *c, bool folds)
+{
+	u64 *below = s2_entry_below(c->format, c->entry, c->level);
+
+	if (!below || s2_entry_kind(c->format, c->entry, c->level) != S2_BROKEN ||
+	    (!folds && s2_lead_is_fold(s2_absent_payload(c->format, c->entry)))) {
+		return false;
+	}
+	s2_cursor_enter(c, below);
+	return true;
+}
+
 /* Stands it at the entry for `at`, of `level` or above that where tables are missing. Likewise. */
 static inline void s2_cursor_stand(struct s2_cursor *c, struct s2 *s2, u64 at, unsigned level)
 {
@@ -654,6 +680,17 @@ bool s2_batch_forget_broken(struct s2_batch *batch, const u64 *slot, const u64 *
 /* s2_collapse.c, at the close, with the space's lock: `slot` holds `broken`, a fold of the table
  * that it leads to. Nobody else has that table any more. */
 void s2_fold_finish(struct s2_batch *batch, u64 *slot, u64 broken);
+
+/*
+ * s2_collapse.c. May `count` neighbours, leaves of `level` from `slots` on, translate as one larger
+ * leaf would (S2_FOLDED)? *flags: what any of them has of accessed and dirty, and the hint if some
+ * have it and some do not. And what to say of an entry that is no table of theirs; and of a region,
+ * to who asked.
+ */
+enum s2_why s2_judge_leaves(const struct s2 *s2, const u64 *slots, u64 count, unsigned level,
+			    u64 *flags);
+enum s2_why s2_why_no_leaf(const struct s2 *s2, u64 entry, unsigned level);
+void s2_report_region(struct s2_collapsed *report, u64 at, enum s2_why why);
 
 /* Invalidates what was noted so far. Walks are not waited for, and nothing is given back. */
 void s2_batch_flush(struct s2_batch *batch);
@@ -836,6 +873,31 @@ struct s2_change {
 	unsigned level;
 };
 enum status s2_change_leaf(struct s2 *s2, struct s2_change *change);
+
+/*
+ * s2_hint.c. Groups that any of `count` neighbours in one table, from the cursor on, belong to lose
+ * the hint; or, when there is a report, get it if they can. With the space's lock, or when nobody
+ * else comes to the table. Reads the slot again.
+ */
+void s2_hint_change(struct s2_cursor *c, u64 count, struct s2_collapsed *report);
+
+/* Before any of them is changed. */
+static inline void s2_hint_unfold(struct s2_cursor *c, u64 count)
+{
+	if (unlikely(load_relaxed(&c->s2->hinted))) {
+		s2_hint_change(c, count, NULL);
+	}
+}
+
+/* The same of all of `table`, to which the cursor's entry leads, or led. */
+static inline void s2_hint_unfold_below(const struct s2_cursor *c, u64 *table)
+{
+	struct s2_cursor below = *c;
+
+	below.gpa = gpa(s2_cursor_first(c));
+	s2_cursor_enter(&below, table);
+	s2_hint_unfold(&below, s2_table_entries(c->format));
+}
 
 /* Takes the space's lock for a range operation; in any case. DENIED: some of the range is another
  * space's to change. And for a moment drops it, as who waits for it goes first (I7). */

@@ -62,6 +62,7 @@ static inline struct s2_leaf s2_leaf_present(const struct s2 *s2, struct s2_foun
 		.accessed = (entry & f->accessed) != 0,
 		.dirty = (entry & f->dirty) || ((entry & f->log) && (entry & f->write)),
 		.shared = (entry & f->cow) != 0,
+		.hinted = (entry & f->contiguous) != 0,
 		.attr = ((s2_decode_fn)f->decode)(entry, found.level > 0),
 		.hpa = hpa(entry & f->address),
 	};

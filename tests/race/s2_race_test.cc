@@ -113,7 +113,7 @@ class S2Race : public ::testing::TestWithParam<Kind>
 		stop = true;
 	}
 
-	// Sizes and permissions change, and nothing that a guest reads.
+	// Sizes, hints and permissions change, and nothing that a guest reads.
 	void reshape(u64 random, u64 page)
 	{
 		struct s2_collapsed report;
@@ -125,6 +125,11 @@ class S2Race : public ::testing::TestWithParam<Kind>
 		s2_protect(&s2, gpa(kBase + page * PAGE_SIZE), PAGE_SIZE,
 			   random & 1 ? S2_RX : S2_RWX, &batch);
 		s2_batch_close(&batch);
+		s2_hint(&s2, block, MIB(2), 0, &report);
+		hints_given += report.count[S2_FOLDED];
+		if (random & 2) {
+			return; // they stay, until something in a group is changed
+		}
 		s2_batch_open(&batch, &s2);
 		s2_protect(&s2, block, MIB(2), S2_RWX, &batch);
 		s2_collapse(&s2, block, MIB(2), 1, &batch, &report);
@@ -181,6 +186,7 @@ class S2Race : public ::testing::TestWithParam<Kind>
 	u64 free_before = 0;
 	std::atomic<bool> stop{false};
 	std::atomic<u64> stale{0}, accesses{0};
+	u64 hints_given = 0;
 };
 
 TEST_P(S2Race, no_cpu_sees_a_frame_that_went_elsewhere)
@@ -197,6 +203,7 @@ TEST_P(S2Race, no_cpu_sees_a_frame_that_went_elsewhere)
 	EXPECT_EQ(stale.load(), 0u);
 	EXPECT_GT(accesses.load(), 400u);
 	EXPECT_GT(s2.stats.splits, 0u);
+	EXPECT_EQ(hints_given > 0, GetParam().format->contiguous != 0);
 }
 
 // All CPUs fault on the same fresh pages: each page is mapped once, and nobody loses it.

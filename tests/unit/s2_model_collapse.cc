@@ -1,4 +1,5 @@
-// Collapse with its reasons, and the close of batches, which completes it.
+// Collapse and the contiguous hint with their reasons, and the close of batches, which completes
+// it.
 #include "s2_model_steps.h"
 
 #include <algorithm>
@@ -155,6 +156,140 @@ void Machine::collapse(const Op &op)
 	done_with_batch(op);
 }
 
+// ---- The contiguous hint -----------------------------------------------------------------------
+
+// The group that the leaf at `ipa` is in, if it has the hint.
+std::optional<Machine::Range> Machine::group_at(u64 ipa)
+{
+	Sight s = hardware_->look(ipa);
+	u64 size = s.verdict == Verdict::Done && s.contiguous
+			   ? s.size << f_->contiguous_log2[s.level]
+			   : 0;
+
+	return size ? std::optional<Range>({align_down(ipa, size), size}) : std::nullopt;
+}
+
+// An operation begins: groups that it has to do with may be out of reach, with their tables.
+void Machine::look_at_groups()
+{
+	for (auto &[start, group] : groups_) {
+		if (!group.range.overlaps(work_->range)) {
+			continue;
+		}
+		u64 span = s2_span(f_, group.level + 1);
+
+		work_broken_.push_back({align_down(start, span), span});
+		map_.for_each(start, group.range.size,
+			      [&](u64, u64, const model::ReferencePage &page) {
+				      group.accessed |= page.accessed;
+				      return true;
+			      });
+	}
+}
+
+// Where the hint is gone, what was used of the group counts for each leaf that is left.
+void Machine::settle_groups()
+{
+	for (auto it = groups_.begin(); it != groups_.end();) {
+		const Group group = it->second;
+		bool hidden = false, hinted = group_at(group.range.start).has_value();
+
+		for (u64 at = group.range.start; at < group.range.end(); at += page_) {
+			hidden |= is_broken(at);
+		}
+		if (hinted || hidden) {
+			it->second.accessed = false;
+			++it;
+			continue;
+		}
+		for (u64 at = group.range.start; at < group.range.end();) {
+			Sight s = hardware_->look(at);
+
+			if (s.verdict == Verdict::Done && s.level == group.level) {
+				if (group.accessed && !s.accessed) {
+					wrong("the use of a group is forgotten with its hint", at);
+				}
+				map_.set_accessed(at, s.size, s.accessed);
+			}
+			at = s.start + s.size;
+		}
+		it = groups_.erase(it);
+	}
+}
+
+// S2_WHY_COUNT: cannot be told from outside.
+enum s2_why Machine::expected_hint(const Range &group, unsigned level)
+{
+	Sight s = hardware_->look(group.start);
+	enum s2_why why;
+
+	for (u64 at = group.start; at < group.end(); at += s2_span(f_, level)) {
+		if (is_broken(at)) {
+			return S2_WHY_COUNT;
+		}
+	}
+	if (s.verdict == Verdict::Done && (s.level > level || (s.level == level && s.contiguous))) {
+		return S2_LARGE_ALREADY;
+	}
+	if (s.verdict == Verdict::NotMapped && s.level > level) {
+		return s2_query(&s2, gpa(group.start)).kind == S2_TRANSIT ? S2_IS_OPEN
+									  : S2_HAS_HOLES;
+	}
+	is_uniform(group, level + 1, &why);
+	return why;
+}
+
+void Machine::hint(const Op &op)
+{
+	Range range = range_of(op);
+	unsigned level = op.pages == 0 ? 1 : (unsigned)(pick(op, PICK_LEVEL, 3) == 0);
+	u64 size = s2_span(f_, level) << f_->contiguous_log2[level];
+	bool exists = f_->contiguous_log2[level] && level < s2.root_level;
+	u64 table = s2_span(f_, level + 1), start = align_up(range.start, size);
+	struct s2_collapsed report = {};
+	std::vector<enum s2_why> expected;
+
+	for (u64 at = start; exists && at + size <= range.end(); at += size) {
+		expected.push_back(expected_hint({at, size}, level));
+	}
+	u64 first = align_down(range.start, table);
+
+	begin({range, false, 0, false}, {{first, align_up(range.end(), table) - first}});
+	expect_status(s2_hint(&s2, gpa(range.start), range.size, level, &report), {OK}, op);
+	if (!exists && report.count[S2_NO_SUCH_LEAF] == 0) {
+		wrong("a hint that there is not", start);
+	}
+	judge_whys(expected, report, {start, size});
+	for (size_t i = 0; i < expected.size(); i++) {
+		Range group = {start + i * size, size};
+
+		if (expected[i] == S2_FOLDED && !group_at(group.start)) {
+			wrong("a group has no hint", group.start);
+		}
+		if (expected[i] == S2_FOLDED || expected[i] == S2_WHY_COUNT) {
+			groups_[group.start] = {group, level, false};
+		}
+	}
+	end();
+	judge(range);
+}
+
+void Machine::unhint(const Op &op)
+{
+	Range range = range_of(op);
+
+	begin({range, false, 0, false});
+	expect_status(s2_unhint(&s2, gpa(range.start), range.size), {OK}, op);
+	end();
+	for (u64 at = range.start; at < range.end(); at += page_) {
+		if (group_at(at)) {
+			wrong("a hint is left", at);
+		}
+		at = op.pages ? at : hardware_->look(at).start + hardware_->look(at).size - page_;
+	}
+	judge(range);
+}
+
 // ---- The close -------------------------------------------------------------------------------
 
 void Machine::close(unsigned slot)
@@ -208,6 +343,7 @@ void Machine::close(unsigned slot)
 			wrong("after the close " + stale, range.start);
 		}
 	}
+	settle_groups();
 	judge_counts();
 	judge_memory_of_cpus(Remembered::ALL);
 }

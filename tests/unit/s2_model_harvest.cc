@@ -76,6 +76,22 @@ void Machine::harvest(const Op &op)
 	}
 }
 
+bool Machine::is_leaf(u64 at, unsigned level)
+{
+	Sight s = hardware_->look(at);
+
+	return s.verdict == Verdict::Done && s.level >= level;
+}
+
+// Of a group with the contiguous hint any flag tells of all of it; what of it lies outside of the
+// range keeps all of them.
+Machine::Range Machine::told_of(u64 at, unsigned level)
+{
+	std::optional<Range> group = is_leaf(at, level) ? group_at(at) : std::nullopt;
+
+	return group ? *group : Range{at, s2_span(f_, level)};
+}
+
 // Tables of which nothing was used may be gone, as wholes.
 void Machine::judge_harvest_table(const Asked &asked, const Range &table, Open *open)
 {
@@ -126,9 +142,8 @@ void Machine::judge_harvest(const Asked &asked, Open *open)
 			      return true;
 		      });
 	for (auto [at, level] : asked.young) {
-		Range region = {at, s2_span(f_, level)};
-		Sight s = hardware_->look(at);
-		bool leaf = s.verdict == Verdict::Done && s.level >= level, any = false;
+		Range region = told_of(at, level);
+		bool leaf = is_leaf(at, level), any = false;
 
 		map_.for_each(region.start, region.size,
 			      [&](u64, u64, const model::ReferencePage &page) {
@@ -138,7 +153,14 @@ void Machine::judge_harvest(const Asked &asked, Open *open)
 		if (leaf && !any) {
 			wrong("harvest tells of a page whose flag is not set", at);
 		}
-		if (leaf && asked.clear) {
+	}
+	for (auto [at, level] : asked.young) {
+		Range region = {at, s2_span(f_, level)}, told = told_of(at, level);
+		bool leaf = is_leaf(at, level);
+		bool cut = told.size > region.size &&
+			   (told.start < asked.range.start || told.end() > asked.range.end());
+
+		if (leaf && asked.clear && !cut) {
 			map_.set_accessed(at, region.size, false);
 			map_.set_used(at, region.size, false);
 		}

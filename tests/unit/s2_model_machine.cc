@@ -398,7 +398,8 @@ void Machine::judge_mapped(u64 ipa, const model::ReferencePage &page)
 	}
 	if (leaf.kind != S2_LEAF || leaf.hpa.v != s.pa || leaf.attr.perm != page.perm ||
 	    leaf.attr.memory != page.memory_name || leaf.level != s.level ||
-	    leaf.accessed != s.accessed || (!is_arm_ && leaf.dirty != s.dirty)) {
+	    leaf.accessed != s.accessed || leaf.hinted != s.contiguous ||
+	    (!is_arm_ && leaf.dirty != s.dirty)) {
 		wrong("query differs from hardware", ipa);
 	}
 	if (s.accessed != page.accessed && (page.accessed || s.size == page_)) {

@@ -14,6 +14,7 @@
 #ifndef S2_MODEL_MACHINE_H
 #define S2_MODEL_MACHINE_H
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -60,6 +61,8 @@ Shape shape_of(const struct s2_format *format, u64 seed);
 	X(SPLIT, split)                                                                            \
 	X(SPLIT_RANGE, split_range)                                                                \
 	X(COLLAPSE, collapse)                                                                      \
+	X(HINT, hint)                                                                              \
+	X(UNHINT, unhint)                                                                          \
 	X(CLOSE, close_by_op)                                                                      \
 	X(HARVEST, harvest)                                                                        \
 	X(MARK, mark)                                                                              \
@@ -150,6 +153,12 @@ class Machine
 		Range region;
 		bool disturbed; // something in it was changed since
 	};
+	// Leaves with the contiguous hint.
+	struct Group {
+		Range range;
+		unsigned level;
+		bool accessed; // any of it, when the operation began
+	};
 	struct Open {
 		struct s2_batch batch;
 		std::vector<Range> touched; // cleared or changed, not closed
@@ -178,6 +187,8 @@ class Machine
 	void split(const Op &op);
 	void split_range(const Op &op);
 	void collapse(const Op &op);
+	void hint(const Op &op);
+	void unhint(const Op &op);
 	void close_by_op(const Op &op);
 	void close(unsigned slot);
 	void harvest(const Op &op);
@@ -219,9 +230,17 @@ class Machine
 	void note_folds(Open &open, const std::vector<enum s2_why> &expected, const Range &first);
 	bool is_uniform(const Range &region, unsigned level, enum s2_why *why);
 
+	// Groups.
+	std::optional<Range> group_at(u64 ipa);
+	enum s2_why expected_hint(const Range &group, unsigned level);
+	void look_at_groups();
+	void settle_groups();
+
 	// Harvest.
 	struct Asked;
 	void judge_harvest(const Asked &asked, Open *open);
+	bool is_leaf(u64 at, unsigned level);
+	Range told_of(u64 at, unsigned level);
 	void judge_harvest_table(const Asked &asked, const Range &table, Open *open);
 
 	// Judges.
@@ -273,6 +292,7 @@ class Machine
 	std::optional<Open> open_[kBatches];
 	std::optional<Work> work_; // the core is at it
 	std::vector<Range> work_broken_;
+	std::map<u64, Group> groups_; // by first address
 	bool in_between_ = false;
 	unsigned accesses_between_ = 0; // that may still be, in one operation
 	std::minstd_rand sample_{1};	// which pages are looked at, of many

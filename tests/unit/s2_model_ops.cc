@@ -94,12 +94,14 @@ void Machine::begin(const Work &work, const std::vector<Range> &broken)
 	work_ = work;
 	work_broken_ = broken;
 	accesses_between_ = 4;
+	look_at_groups();
 }
 
 void Machine::end()
 {
 	look_again();
 	work_.reset();
+	settle_groups();
 }
 
 void Machine::look_again()

@@ -64,7 +64,7 @@ constexpr Weight kWeights[] = {
 	{MAP, 14},     {MAP_SKIP, 6}, {MAP_UPGRADE, 4}, {MAP_LIST, 4}, {MAP_SHARED, 3},
 	{FAULT, 12},   {UNMAP, 16},   {PROTECT, 6},	{SPLIT, 4},    {SPLIT_RANGE, 3},
 	{COLLAPSE, 6}, {CLOSE, 8},    {HARVEST, 6},	{MARK, 4},     {VALIDATE, 3},
-	{DUMP, 2},     {ACCESS, 24},
+	{DUMP, 2},     {ACCESS, 24},  {HINT, 8},	{UNHINT, 2},
 };
 
 Kind random_kind(std::mt19937_64 &random)
@@ -108,6 +108,10 @@ Op random_op(std::mt19937_64 &random, u64 seed, u64 entries)
 	if ((op.kind == COLLAPSE || (op.kind == HARVEST && random() % 2)) && op.pages != 0) {
 		op.pages = std::max(op.pages, entries);
 		op.page &= ~(entries - 1);
+	}
+	if ((op.kind == HINT || op.kind == UNHINT) && op.pages != 0 && random() % 2) {
+		op.pages = std::max(op.pages, entries / 8); // some whole groups
+		op.page &= ~(entries / 8 - 1);
 	}
 	op.left = random() % 12 == 0 ? int(random() % 4) : -1;
 	return op;
