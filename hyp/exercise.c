@@ -12,6 +12,7 @@
  */
 #include "hyp/exercise.h"
 
+#include "hyp/bitmap.h"
 #include "hyp/console.h"
 #include "hyp/log.h"
 #include "hyp/s2_cursor.h"
@@ -392,7 +393,7 @@ static void verify_page(struct vm *vm, struct log *log, u64 page)
 	gpa_t at = gpa_add(log->first, page * PAGE_SIZE);
 	u64 is_written = 0;
 
-	if (!(log->known[page / 64] >> page % 64 & 1) || !read_page(vm, at, log->page) ||
+	if (!bitmap_has(log->known, page) || !read_page(vm, at, log->page) ||
 	    memcmp(log->page, log->copy + page * PAGE_WORDS, PAGE_SIZE) == 0) {
 		return;
 	}
@@ -423,9 +424,9 @@ static void copy_page(struct vm *vm, struct log *log, u64 page)
 	gpa_t at = gpa_add(log->first, page * PAGE_SIZE);
 
 	if (read_page(vm, at, log->copy + page * PAGE_WORDS)) {
-		log->known[page / 64] |= BIT(page % 64);
+		bitmap_set(log->known, page);
 	} else {
-		log->known[page / 64] &= ~BIT(page % 64);
+		bitmap_clear(log->known, page);
 	}
 }
 
@@ -442,10 +443,10 @@ static u64 log_round(struct vm *vm, struct log *log, u64 random)
 	s2_dirty_clear(&vm->s2, at, ROUND_PAGES * PAGE_SIZE, &written, 0, &batch);
 	s2_batch_close(&batch);
 	for (u64 i = 0; i < ROUND_PAGES; i++) {
-		if ((written >> i & 1) || !(log->known[first / 64] >> i & 1)) {
+		if (bitmap_has(&written, i) || !bitmap_has(log->known, first + i)) {
 			copy_page(vm, log, first + i);
 		}
-		count += written >> i & 1;
+		count += bitmap_has(&written, i);
 	}
 	return count;
 }

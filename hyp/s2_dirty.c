@@ -20,6 +20,7 @@
  */
 #include "hyp/s2_cursor.h"
 
+#include "hyp/bitmap.h"
 #include "hyp/log.h"
 
 #include <arch/s2.h>
@@ -42,34 +43,6 @@ struct job {
 	struct s2_batch *batch; /* for what is to be invalidated, or NULL */
 };
 
-/* ---- Bits ---------------------------------------------------------------------------------- */
-
-/* Bits [first, end) as far as they lie in first's word. */
-static u64 word_part(u64 first, u64 end)
-{
-	return BITS(min_u64(end - 1, first | 63) % 64, first % 64);
-}
-
-static void set_bits(u64 *bitmap, u64 first, u64 end)
-{
-	for (; first < end; first = (first | 63) + 1) {
-		bitmap[first / 64] |= word_part(first, end);
-	}
-}
-
-/* Is any of the bits [first, end) set, or not set? */
-static bool any_bit_is(const u64 *bitmap, bool set, u64 first, u64 end)
-{
-	for (; first < end; first = (first | 63) + 1) {
-		u64 word = set ? bitmap[first / 64] : ~bitmap[first / 64];
-
-		if (word & word_part(first, end)) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* ---- Get ----------------------------------------------------------------------------------- */
 
 static void get_pages(struct job *job, const u64 *slot, u64 first, u64 end)
@@ -78,7 +51,7 @@ static void get_pages(struct job *job, const u64 *slot, u64 first, u64 end)
 		u64 entry = load_relaxed(slot);
 
 		if ((entry & job->written) && s2_entry_present(job->f, entry)) {
-			job->bitmap[first / 64] |= BIT(first % 64);
+			bitmap_set(job->bitmap, first);
 		}
 	}
 }
@@ -90,7 +63,7 @@ static void get_here(struct job *job, const struct s2_cursor *c, u64 first, u64 
 	} else if (s2_entry_is_leaf(job->f, c->entry, c->level)
 			   ? (c->entry & job->written) != 0
 			   : s2_entry_kind(job->f, c->entry, c->level) == S2_BROKEN) {
-		set_bits(job->bitmap, first, end); /* of a fold nobody knows yet */
+		bitmap_set_range(job->bitmap, first, end); /* of a fold nobody knows yet */
 	}
 }
 
@@ -116,7 +89,7 @@ static void change_pages(const struct job *job, struct s2_cursor *c, u64 first, 
 	u64 *slot = c->slot;
 
 	for (u64 i = first; i < end; i++) {
-		if (!job->bitmap || (job->bitmap[i / 64] >> i % 64 & 1)) {
+		if (!job->bitmap || bitmap_has(job->bitmap, i)) {
 			c->slot = slot + (i - first);
 			c->gpa = gpa(job->start + (i << job->f->page_shift));
 			change_leaf(job, c);
@@ -140,7 +113,7 @@ static bool clear_large(struct job *job, struct s2_cursor *c, u64 first, u64 end
 		}
 		return false;
 	}
-	if (end - first == pages && !any_bit_is(job->bitmap, false, first, end)) {
+	if (end - first == pages && !bitmap_any_clear(job->bitmap, first, end)) {
 		change_leaf(job, c);
 	}
 	return true;
@@ -153,7 +126,7 @@ static bool change_here(struct job *job, struct s2_cursor *c, u64 first, u64 end
 		change_pages(job, c, first, end);
 		return true;
 	}
-	if (job->bitmap && !any_bit_is(job->bitmap, true, first, end)) {
+	if (job->bitmap && !bitmap_any_set(job->bitmap, first, end)) {
 		return true;
 	}
 	if (job->clears) {
@@ -297,8 +270,8 @@ enum status s2_dirty_log(struct s2 *s2, gpa_t at, u64 size, const u64 *addresses
 		first = max_u64(align_down(*addresses, span), at.v);
 		end = min_u64(align_down(*addresses, span) + span, at.v + size);
 		if (first < end) {
-			set_bits(bitmap, (first - at.v) >> f->page_shift,
-				 (end - at.v) >> f->page_shift);
+			bitmap_set_range(bitmap, (first - at.v) >> f->page_shift,
+					 (end - at.v) >> f->page_shift);
 		}
 	}
 	return OK;

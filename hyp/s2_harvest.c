@@ -15,6 +15,7 @@
  */
 #include "hyp/s2_cursor.h"
 
+#include "hyp/bitmap.h"
 #include "hyp/log.h"
 
 /* Entries that are looked at before the walk section is left for a moment. */
@@ -41,7 +42,7 @@ static void report(struct job *job, u64 at, unsigned level)
 
 	h->young_count++;
 	if (h->bitmap) {
-		h->bitmap[page / 64] |= BIT(page % 64);
+		bitmap_set(h->bitmap, page);
 	}
 	if (h->young) {
 		h->young(h->context, gpa(at), level);

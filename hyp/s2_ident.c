@@ -1,5 +1,6 @@
 #include "hyp/s2_ident.h"
 
+#include "hyp/bitmap.h"
 #include "hyp/log.h"
 
 #include <arch/s2.h>
@@ -21,16 +22,6 @@ static struct {
 
 u64 s2_ident_rollovers;
 
-static bool number_is_used(u32 n)
-{
-	return (idents.used[n / 64] >> (n % 64)) & 1;
-}
-
-static void number_use(u32 n)
-{
-	idents.used[n / 64] |= BIT(n % 64);
-}
-
 void s2_ident_init(unsigned bits)
 {
 	check(bits >= 1 && bits <= 16);
@@ -38,7 +29,7 @@ void s2_ident_init(unsigned bits)
 	idents.generation = BIT(16);
 	idents.numbers = 1u << bits;
 	idents.next = 1;
-	number_use(0);
+	bitmap_set(idents.used, 0);
 }
 
 /* Numbers that CPUs have loaded stay theirs in the new generation; the others are free again. */
@@ -49,7 +40,7 @@ static void roll_over(void)
 	for (u32 i = 0; i < ARRAY_COUNT(idents.used); i++) {
 		idents.used[i] = 0;
 	}
-	number_use(0);
+	bitmap_set(idents.used, 0);
 	for (u32 cpu = 0; cpu < CPU_MAX; cpu++) {
 		u64 active = atomic_swap(&idents.active[cpu], 0);
 
@@ -58,7 +49,7 @@ static void roll_over(void)
 			idents.reserved[cpu] = active;
 		}
 		if (idents.reserved[cpu]) {
-			number_use(S2_IDENT_NUMBER(idents.reserved[cpu]));
+			bitmap_set(idents.used, S2_IDENT_NUMBER(idents.reserved[cpu]));
 		}
 	}
 	if (arch_s2_broadcasts()) {
@@ -87,7 +78,7 @@ static bool find_free(u32 *number)
 	for (u32 i = 0; i < idents.numbers; i++) {
 		u32 n = (idents.next + i) % idents.numbers;
 
-		if (!number_is_used(n)) {
+		if (!bitmap_has(idents.used, n)) {
 			*number = n;
 			return true;
 		}
@@ -109,7 +100,7 @@ static void renew(struct s2 *s2)
 		check(find_free(
 			&number)); /* fewer CPUs than numbers: checked at init by the caller */
 	}
-	number_use(number);
+	bitmap_set(idents.used, number);
 	idents.next = number + 1;
 	store_release(&s2->ident, idents.generation | number);
 }
