@@ -29,15 +29,6 @@ extern const struct s2_format s2_armv8_4k_lpa2, s2_armv8_4k_lpa2_fwb;
 extern const struct s2_format s2_armv8_16k_lpa2, s2_armv8_16k_lpa2_fwb;
 extern const struct s2_format s2_armv8_64k_lpa, s2_armv8_64k_lpa_fwb;
 
-/* VTCR_EL2 for a space of this shape, on a CPU with these features. */
-struct s2_armv8_features {
-	unsigned pa_range;    /* ID_AA64MMFR0_EL1.PARange */
-	bool hardware_access; /* FEAT_HAFDBS at stage 2: accessed flags */
-	bool vmid16;
-	bool hardware_dirty; /* and dirty state; not without accessed flags */
-};
-u64 s2_armv8_vtcr(const struct s2 *s2, struct s2_armv8_features features);
-
 /* Do addresses have 52 bits with 4 or 16 KiB (FEAT_LPA2)? */
 #define S2_ARMV8_LPA2_HIGH BITS(9, 8)
 static inline bool s2_armv8_is_lpa2(const struct s2_format *format)

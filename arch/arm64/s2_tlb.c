@@ -12,6 +12,7 @@
 #include "s2_machine.h"
 #include "s2_armv8.h"
 #include "s2_tlbi.h"
+#include "s2_vtcr.h"
 #include "sysreg.h"
 
 #define VTTBR_VMID BITS(63, 48)

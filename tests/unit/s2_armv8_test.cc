@@ -12,6 +12,7 @@
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
 #include "../../arch/arm64/s2_tlbi.h"
+#include "../../arch/arm64/s2_vtcr.h"
 #include "hyp/s2_cursor.h"
 }
 

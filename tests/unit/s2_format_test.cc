@@ -11,6 +11,7 @@
 
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
+#include "../../arch/arm64/s2_vtcr.h"
 #include "../../arch/x86_64/s2_ept.h"
 #include "../../arch/x86_64/s2_npt.h"
 #include "hyp/s2_cursor.h"

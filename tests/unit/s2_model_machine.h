@@ -26,10 +26,6 @@
 #include "../model/remembered.h"
 #include "s2_test_machine.h"
 
-extern "C" {
-#include "../../arch/arm64/s2_tlbi.h"
-}
-
 namespace s2_model
 {
 

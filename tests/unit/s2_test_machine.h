@@ -8,6 +8,8 @@
 
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
+#include "../../arch/arm64/s2_tlbi.h"
+#include "../../arch/arm64/s2_vtcr.h"
 #include "../../arch/fake/fake.h"
 #include "../../arch/x86_64/s2_ept.h"
 #include "../../arch/x86_64/s2_npt.h"
