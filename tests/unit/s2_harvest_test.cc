@@ -329,6 +329,54 @@ TEST_P(S2Harvest, what_was_not_used_may_be_freed_with_its_table)
 	EXPECT_EQ(s2.stats.batches, 1u);
 }
 
+TEST_P(S2Harvest, an_unused_table_is_freed_only_with_all_of_its_range)
+{
+	map(0, MIB(4));
+	harvest(0, MIB(4));
+	for (u64 size : {MIB(3), MIB(4)}) {
+		EXPECT_EQ(in_batch(&s2,
+				   [&](struct s2_batch *batch) {
+					   h = {};
+					   h.clear = true;
+					   h.tables = S2_TABLES_FREE;
+					   h.batch = batch;
+					   return s2_harvest(&s2, gpa(0), size, &h);
+				   }),
+			  OK);
+		EXPECT_EQ(h.young_count, 0u);
+		EXPECT_EQ(s2.stats.leaf_4k, size == MIB(3) ? 512u : 0u);
+		expect_nothing(0);
+	}
+}
+
+// Only a table of pages goes as one with what it maps.
+TEST_P(S2Harvest, an_unused_table_of_tables_is_not_freed)
+{
+	u64 tables;
+
+	map(GIB(1), MIB(4));
+	harvest(GIB(1), MIB(4)); // its pages' flags and those of their tables
+	h = {};
+	h.clear = true;
+	ASSERT_EQ(s2_harvest(&s2, gpa(GIB(1)), GIB(1), &h), OK); // and that of the table above
+	ASSERT_EQ(h.young_count, 0u);
+	tables = s2.stats.tables;
+	EXPECT_EQ(in_batch(&s2,
+			   [&](struct s2_batch *batch) {
+				   h = {};
+				   h.clear = true;
+				   h.tables = S2_TABLES_FREE;
+				   h.batch = batch;
+				   return s2_harvest(&s2, gpa(GIB(1)), GIB(1), &h);
+			   }),
+		  OK);
+	EXPECT_EQ(h.looked_count, 1u) << "nor looked into";
+	EXPECT_EQ(h.skipped_count, 512u);
+	EXPECT_EQ(s2.stats.leaf_4k, 1024u);
+	EXPECT_EQ(s2.stats.tables, tables);
+	expect_maps(GIB(1), kDevice + GIB(1) + PAGE_SIZE, "unused");
+}
+
 TEST_P(S2Harvest, a_block_that_is_split_or_folded_is_left_alone)
 {
 	struct s2_batch batch;

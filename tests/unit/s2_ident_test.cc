@@ -65,6 +65,21 @@ TEST_P(Ident, loading_again_keeps_the_number)
 	EXPECT_EQ(spaces[0].ident, ident);
 }
 
+TEST_P(Ident, a_space_has_one_number_on_all_cpus)
+{
+	u64 ident;
+
+	s2_ident_load(&spaces[0]);
+	ident = spaces[0].ident;
+	fake_cpu_become(1); // which has nothing loaded
+	s2_ident_load(&spaces[0]);
+	EXPECT_EQ(spaces[0].ident, ident);
+	s2_ident_load(&spaces[1]);
+	s2_ident_load(&spaces[2]);
+	EXPECT_EQ(rollovers(), 0u) << "a number was given twice";
+	fake_cpu_become(0);
+}
+
 TEST_P(Ident, running_out_rolls_over_and_what_is_loaded_elsewhere_keeps_its_number)
 {
 	u64 number;
@@ -103,6 +118,35 @@ TEST_P(Ident, a_rollover_forgets_what_every_tlb_held)
 	}
 	EXPECT_GT(rollovers(), before);
 	EXPECT_FALSE(fake_tlb_holds(&spaces[0], gpa(0)));
+}
+
+// What a CPU had loaded at a rollover may be renewed by another one. That renews nothing in this
+// CPU's TLB.
+TEST_P(Ident, a_space_that_another_cpu_renewed_keeps_that_and_the_flush_is_not_forgotten)
+{
+	hpa_t frame = frame_alloc(ORDER_4K, FRAME_GUEST, 1), out;
+	u64 old, renewed;
+
+	ASSERT_EQ(s2_map_leaf(&spaces[7], gpa(0), 0, frame, kRwx), OK);
+	fake_cpu_become(1);
+	s2_ident_load(&spaces[7]);
+	ASSERT_EQ(fake_access(&spaces[7], gpa(0), S2_READ, &out), FAKE_OK);
+	old = spaces[7].ident;
+	fake_cpu_become(0);
+	for (int i = 0; rollovers() == 0; i++) {
+		s2_ident_load(&spaces[i]);
+	}
+	s2_ident_load(&spaces[7]);
+	renewed = spaces[7].ident;
+	EXPECT_NE(renewed, old);
+	EXPECT_EQ(S2_IDENT_NUMBER(renewed), S2_IDENT_NUMBER(old)) << "it runs with that";
+	fake_cpu_become(1);
+	EXPECT_EQ(fake_tlb_holds(&spaces[7], gpa(0)), !GetParam());
+	s2_ident_load(&spaces[7]);
+	EXPECT_EQ(spaces[7].ident, renewed);
+	EXPECT_FALSE(fake_tlb_holds(&spaces[7], gpa(0)));
+	fake_cpu_become(0);
+	EXPECT_EQ(rollovers(), 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(machines, Ident, ::testing::Bool(),

@@ -215,6 +215,39 @@ TEST_P(S2Link, what_is_used_through_one_root_is_young_in_both)
 	}
 }
 
+TEST_P(S2Link, who_links_watches_and_frees_what_is_its_own)
+{
+	const u64 unused = MIB(4), used = MIB(6);
+	struct s2_harvest h = {};
+	hpa_t frames[2] = {guest_block(0), guest_block(0)};
+
+	// Tables of 1 GiB, so that those of pages still tell of use.
+	map_block(GIB(4), 0);
+	ASSERT_EQ(link(GIB(4), GIB(1)), OK);
+	ASSERT_EQ(s2_map(&unified, gpa(unused), frames[0], PAGE_SIZE, kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2_map(&unified, gpa(used), frames[1], PAGE_SIZE, kRwx, S2_ERROR), OK);
+	h.clear = true;
+	ASSERT_EQ(s2_harvest(&unified, gpa(0), GIB(4), &h), OK);
+	EXPECT_EQ(h.young_count, 2u);
+	EXPECT_EQ(s2_harvest(&unified, gpa(0), GIB(4) + MIB(2), &h), DENIED);
+	touch(unified, used);
+	EXPECT_EQ(in_batch(&unified,
+			   [&](struct s2_batch *batch) {
+				   h = {};
+				   h.clear = true;
+				   h.tables = S2_TABLES_FREE;
+				   h.batch = batch;
+				   return s2_harvest(&unified, gpa(unused), MIB(4), &h);
+			   }),
+		  OK);
+	EXPECT_EQ(h.young_count, 1u);
+	EXPECT_EQ(s2_query(&unified, gpa(unused)).kind, S2_EMPTY);
+	EXPECT_EQ(s2_query(&unified, gpa(used)).kind, S2_LEAF);
+	EXPECT_FALSE(s2_query(&unified, gpa(used)).accessed);
+	EXPECT_TRUE(s2_query(&s2, gpa(GIB(4))).accessed) << "nobody asked that space";
+	ASSERT_EQ(unmap_of(&unified, used, PAGE_SIZE), OK);
+}
+
 TEST_P(S2Link, splits_go_on_and_collapse_leaves_linked_tables)
 {
 	hpa_t block = map_block(GIB(4) + MIB(2), 1);
@@ -429,6 +462,67 @@ TEST_P(S2Link, writes_are_logged_in_no_space_that_has_tables_in_common)
 		EXPECT_EQ(start(space), OK);
 		s2_dirty_stop(space);
 	}
+}
+
+TEST_P(S2Link, spaces_of_different_formats_share_no_tables)
+{
+	// Of the same shape, so that nothing but the bits would be wrong.
+	const struct s2_format *f = GetParam().format == &s2_ept ? &s2_ept_mbec : &s2_ept;
+	u64 tables = s2.stats.tables;
+
+	ASSERT_EQ(s2_init(&restricted, f, 40, kOwner), OK);
+	EXPECT_EQ(s2_link(&restricted, &s2, gpa(kRegion), kSize), INVALID);
+	EXPECT_EQ(s2_link(&s2, &restricted, gpa(kRegion), kSize), INVALID);
+	EXPECT_EQ(s2.dependent_count + s2.loan_count, 0u);
+	EXPECT_EQ(s2.stats.tables, tables);
+}
+
+TEST_P(S2Link, a_range_is_linked_only_where_both_spaces_have_it)
+{
+	const u64 end = GIB(4);
+
+	ASSERT_EQ(s2_init(&restricted, GetParam().format, 32, kOwner), OK);
+	for (u64 at : {end, end - MIB(2), end + GIB(1)}) {
+		EXPECT_EQ(s2_link(&unified, &restricted, gpa(at), MIB(4)), INVALID);
+		EXPECT_EQ(s2_link(&restricted, &unified, gpa(at), MIB(4)), INVALID);
+	}
+	EXPECT_EQ(unified.loan_count + unified.dependent_count, 0u);
+	ASSERT_EQ(s2_link(&unified, &restricted, gpa(end - MIB(2)), MIB(2)), OK);
+	hpa_t frame = guest_block(0);
+
+	ASSERT_EQ(s2_map(&restricted, gpa(end - PAGE_SIZE), frame, PAGE_SIZE, kRwx, S2_ERROR), OK);
+	expect_alike(&unified, end - PAGE_SIZE, &restricted);
+	EXPECT_EQ(s2_query(&unified, gpa(end - PAGE_SIZE)).hpa.v, frame.v);
+}
+
+TEST_P(S2Link, a_view_neither_links_nor_is_linked_nor_unlinked)
+{
+	struct s2 view = {};
+
+	ASSERT_EQ(s2_view_init(&view, &s2, S2_READ), OK);
+	EXPECT_EQ(s2_link(&view, &unified, gpa(kRegion), kSize), INVALID);
+	EXPECT_EQ(s2_link(&unified, &view, gpa(kRegion), kSize), INVALID);
+	EXPECT_EQ(unified.loan_count + unified.dependent_count, 0u);
+	// The range that it has of its base is no link, though that is what it is on loan from.
+	EXPECT_EQ(s2_unlink(&view, gpa(0), BIT(40)), NOENT);
+	hpa_t frame = map_block(kRegion, 0);
+	EXPECT_EQ(s2_view_fault(&view, gpa(kRegion), S2_READ), OK);
+	EXPECT_EQ(s2_query(&view, gpa(kRegion)).hpa.v, frame.v);
+	s2_view_destroy(&view);
+}
+
+TEST_P(S2Link, a_link_is_taken_back_as_a_whole_or_not_at_all)
+{
+	ASSERT_EQ(link(), OK);
+	map_block(kRegion, 0);
+	map_block(kRegion + MIB(2), 0);
+	EXPECT_EQ(s2_unlink(&unified, gpa(kRegion + MIB(2)), kSize - MIB(2)), NOENT);
+	EXPECT_EQ(s2_unlink(&unified, gpa(kRegion), kSize - MIB(2)), NOENT);
+	EXPECT_EQ(s2_unlink(&unified, gpa(kRegion - MIB(2)), kSize + MIB(2)), NOENT);
+	expect_alike(&unified, kRegion, &s2);
+	expect_alike(&unified, kRegion + MIB(2), &s2);
+	EXPECT_EQ(s2_query(&unified, gpa(kRegion + MIB(2))).kind, S2_LEAF);
+	EXPECT_EQ(s2_unlink(&unified, gpa(kRegion), kSize), OK);
 }
 
 TEST_P(S2Link, while_a_batch_is_open_a_link_is_refused)

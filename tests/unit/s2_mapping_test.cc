@@ -1,6 +1,7 @@
 // Mappings by handle: what they refuse, by name, and that parts are all that is touched.
 #include "s2_test_machine.h"
 
+#include <functional>
 #include <thread>
 
 extern "C" {
@@ -81,6 +82,24 @@ class S2Mapping : public S2Test
 		return status;
 	}
 
+	// What `meanwhile` does comes in the midst of `work`, when it has written an entry.
+	template <typename Work>
+	enum status while_working(Work work, std::function<void()> meanwhile)
+	{
+		enum status status;
+
+		s2.traits |= S2_NONCOHERENT;
+		fake_flush_hook.context = &meanwhile;
+		fake_flush_hook.written = [](void *context) {
+			fake_flush_hook.written = nullptr;
+			(*(std::function<void()> *)context)();
+		};
+		status = work();
+		EXPECT_EQ(fake_flush_hook.written, nullptr) << "nothing was written";
+		fake_flush_hook = {};
+		return status;
+	}
+
 	struct s2_mapping_left left()
 	{
 		struct s2_mapping_left left;
@@ -140,6 +159,23 @@ TEST_P(S2Mapping, what_goes_at_an_end_is_the_mappings_no_more)
 	EXPECT_EQ(unmap_part(0, MIB(2)), OK);
 	EXPECT_EQ(left().bytes, 0u);
 	EXPECT_EQ(left().first, left().end);
+}
+
+TEST_P(S2Mapping, a_mapping_of_which_nothing_is_left_is_in_nobodys_way)
+{
+	create_ram(MIB(4));
+	struct s2_mapping_handle old = handle;
+
+	EXPECT_EQ(unmap_part(0, MIB(1) + PAGE_SIZE), OK);
+	EXPECT_EQ(unmap_part(MIB(1), MIB(1)), OK);
+	EXPECT_EQ(create(4, MIB(4), hpa(BIT(43)), MIB(4), S2_MAPPING_DEVICE), OK) << said();
+	// Its slot is its own still, and what is there by now is not.
+	handle = old;
+	EXPECT_EQ(left().bytes, 0u);
+	EXPECT_EQ(create(3, GIB(1), hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE), EXISTS);
+	EXPECT_EQ(destroy(), OK) << said();
+	expect_maps(MIB(4), BIT(43), "the other mapping");
+	EXPECT_EQ(create(3, GIB(1), hpa(BIT(43)), MIB(2), S2_MAPPING_DEVICE), OK) << said();
 }
 
 TEST_P(S2Mapping, protect_changes_a_part)
@@ -224,6 +260,41 @@ TEST_P(S2Mapping, a_wrong_type_is_refused_by_name)
 	frame_put(frame);
 }
 
+TEST_P(S2Mapping, what_lies_behind_ram_is_a_devices)
+{
+	u64 behind = frame_table.ram_start + frame_table.ram_bytes;
+
+	EXPECT_EQ(create(1, 0, hpa(behind), PAGE_SIZE, S2_MAPPING_RAM), DENIED);
+	EXPECT_EQ(create(1, 0, hpa(behind), PAGE_SIZE, S2_MAPPING_SHARED), DENIED);
+	EXPECT_EQ(create(1, 0, hpa(behind - PAGE_SIZE), 2 * PAGE_SIZE, S2_MAPPING_DEVICE), DENIED);
+	expect_nothing(0);
+	EXPECT_EQ(create(1, 0, hpa(behind), MIB(2), S2_MAPPING_DEVICE), OK) << said();
+	expect_maps(MIB(2) - 1, behind + MIB(2) - 1, "device");
+}
+
+TEST_P(S2Mapping, frames_that_go_on_at_address_zero_are_refused_by_name)
+{
+	EXPECT_EQ(create(1, 0, hpa(~0xfffull), 2 * PAGE_SIZE, S2_MAPPING_DEVICE), DENIED);
+	EXPECT_EQ(said(), "the frames for slot 1 are not what its type says");
+	expect_nothing(0);
+}
+
+TEST_P(S2Mapping, a_sentence_is_cut_to_its_buffer_and_ended)
+{
+	create_ram(MIB(4));
+	ASSERT_EQ(protect_part(0, PAGE_SIZE, 0xff), INVALID);
+	const std::string whole = said();
+
+	ASSERT_EQ(whole, "slot 3: the space refuses: invalid");
+	for (size_t size = 1; size <= whole.size() + 1; size++) {
+		std::string text(whole.size() + 2, '#');
+
+		s2_mapping_text(&refusal, &text[0], size);
+		EXPECT_EQ(text.c_str(), whole.substr(0, size - 1));
+		EXPECT_EQ(text.substr(size), std::string(text.size() - size, '#')) << size;
+	}
+}
+
 TEST_P(S2Mapping, a_stale_handle_touches_nothing)
 {
 	create_ram(MIB(4));
@@ -288,6 +359,44 @@ TEST_P(S2Mapping, without_memory_nothing_changes)
 		EXPECT_EQ(left().bytes, MIB(2));
 	}
 	taken_for_good = frame_count(FRAME_HYP);
+}
+
+TEST_P(S2Mapping, while_a_part_is_worked_on_the_mapping_does_not_end)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(while_working([&] { return protect_part(0, MIB(2), S2_READ); },
+				[&] {
+					EXPECT_EQ(destroy(), AGAIN);
+					EXPECT_EQ(said(), "slot 3 is being worked on");
+				}),
+		  OK);
+	EXPECT_EQ(left().bytes, MIB(2));
+	EXPECT_EQ(destroy(), OK) << "and it does afterwards";
+}
+
+TEST_P(S2Mapping, while_a_mapping_ends_its_handle_is_refused_and_its_range_taken)
+{
+	create_ram(MIB(4));
+	EXPECT_EQ(while_working([&] { return destroy(); },
+				[&] {
+					struct s2_mapping_left left;
+
+					EXPECT_EQ(unmap_part(0, PAGE_SIZE), AGAIN);
+					EXPECT_EQ(said(), "slot 3 is being worked on");
+					EXPECT_EQ(protect_part(0, PAGE_SIZE, S2_READ), AGAIN);
+					EXPECT_EQ(destroy(), AGAIN);
+					EXPECT_EQ(
+						s2_mapping_left(&mappings, handle, &left, &refusal),
+						AGAIN);
+					EXPECT_EQ(left.bytes, 0u);
+					EXPECT_EQ(create(5, MIB(4), hpa(BIT(43)), PAGE_SIZE,
+							 S2_MAPPING_DEVICE),
+						  EXISTS);
+					EXPECT_EQ(said(), "the range is in the mapping of slot 3");
+				}),
+		  OK);
+	EXPECT_EQ(destroy(), NOENT);
+	EXPECT_EQ(create(5, MIB(4), hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), OK) << said();
 }
 
 TEST_P(S2Mapping, cpus_that_want_one_slot_do_not_both_get_it)

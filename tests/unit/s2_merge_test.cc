@@ -206,6 +206,42 @@ TEST_P(S2Merge, what_cannot_be_merged_is_refused_and_stays)
 	s2_batch_close(&batch);
 }
 
+TEST_P(S2Merge, device_memory_in_ram_is_not_merged)
+{
+	struct s2_holder *a = page(&ours, MIB(2), 5), *b = page(&theirs, MIB(4), 5);
+	struct frame *device = frame_of(frame_at(&child, MIB(4)));
+
+	device->type = FRAME_DEVICE;
+	EXPECT_EQ(s2_merge(&rmap, a, b), INVALID);
+	EXPECT_EQ(s2_merge(&rmap, b, a), INVALID);
+	EXPECT_TRUE(store(&s2, MIB(2), 1));
+	EXPECT_TRUE(store(&child, MIB(4), 1));
+	EXPECT_NE(frame_at(&s2, MIB(2)).v, frame_at(&child, MIB(4)).v);
+	device->type = FRAME_GUEST;
+}
+
+TEST_P(S2Merge, pages_of_different_sizes_are_not_merged)
+{
+	struct s2 large = {};
+	struct s2_member member = {&large, 0};
+	hpa_t frame = guest_block(2);
+
+	ASSERT_EQ(s2_init(&large, &s2_armv8_16k, 40, kOwner), OK);
+	ASSERT_EQ(s2_map(&large, gpa(MIB(2)), frame, KIB(16), kRwx, S2_ERROR), OK);
+	std::memset(hpa_ptr(frame), 5, KIB(16));
+	struct s2_holder *a = page(&ours, MIB(2), 5), *b = s2_offer(&rmap, &member, gpa(MIB(2)));
+
+	EXPECT_EQ(s2_merge(&rmap, a, b), INVALID);
+	EXPECT_EQ(s2_merge(&rmap, b, a), INVALID);
+	EXPECT_EQ(s2_query(&large, gpa(MIB(2))).hpa.v, frame.v);
+	for (struct s2_leaf leaf : {s2_query(&s2, gpa(MIB(2))), s2_query(&large, gpa(MIB(2)))}) {
+		EXPECT_EQ(leaf.attr.perm, S2_RWX);
+		EXPECT_FALSE(leaf.shared);
+	}
+	s2_rmap_forget(&rmap, &member);
+	s2_destroy(&large);
+}
+
 // ---- The reverse map
 
 TEST_P(S2Merge, a_frame_names_its_holders_and_nobody_else)

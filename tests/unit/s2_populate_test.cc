@@ -213,6 +213,41 @@ TEST_P(S2Populate, frames_that_no_guest_may_have_are_refused)
 	expect_nothing(0);
 }
 
+TEST_P(S2Populate, a_frame_that_no_leaf_can_have_is_given_back_and_ends_the_job)
+{
+	struct s2_populate p = job(0, MIB(4), 1), q = job(MIB(4), MIB(4), 1);
+
+	p.take = [](void *context, gpa_t, unsigned) {
+		((Source *)context)->taken++;
+		return hpa(BIT(43) + PAGE_SIZE); // not aligned to 2 MiB
+	};
+	p.give = [](void *context, hpa_t frame, unsigned level) {
+		EXPECT_EQ(frame.v, BIT(43) + PAGE_SIZE);
+		EXPECT_EQ(level, 1u);
+		((Source *)context)->given++;
+	};
+	EXPECT_EQ(s2_populate_work(&p), INVALID);
+	EXPECT_TRUE(p.cancel);
+	EXPECT_EQ(source.taken, 1u) << "it is no use to ask for more";
+	EXPECT_EQ(source.given, 1u);
+	EXPECT_EQ(p.mapped_pages, 0u);
+	expect_nothing(0);
+	EXPECT_EQ(s2_populate_work(&q), OK);
+}
+
+// At the root of a wide space there are tables alone.
+TEST_P(S2Populate, a_level_without_leaves_is_invalid)
+{
+	s2_destroy(&s2);
+	ASSERT_EQ(s2_init(&s2, GetParam().format, 48, kOwner), OK);
+	ASSERT_EQ(s2.root_level, 3);
+	struct s2_populate p = job(0, BIT(39), 3), q = job(0, MIB(2), 1);
+
+	EXPECT_EQ(s2_populate_work(&p), INVALID);
+	EXPECT_EQ(source.taken, 0u);
+	EXPECT_EQ(s2_populate_work(&q), OK);
+}
+
 TEST_P(S2Populate, nonsense_is_invalid)
 {
 	struct s2_populate p = job(1, MIB(4), 0), q = job(0, 0, 0), r = job(0, MIB(2), 3);

@@ -216,6 +216,40 @@ TEST_P(S2Query, a_dump_tells_neighbours_apart_by_what_they_are)
 	EXPECT_EQ(regions[2].level, 1);
 }
 
+TEST_P(S2Query, a_dump_tells_neighbours_apart_by_what_the_guest_cannot_see)
+{
+	const struct s2_format *f = s2.format;
+	const struct s2_attr attrs[] = {
+		{S2_RW, S2_NORMAL, false}, {S2_RW, S2_DEVICE, false}, {S2_RW, S2_DEVICE, true}};
+	bool can_notify = f->decode(f->encode(attrs[2], false), false).notify;
+
+	for (u64 i = 0; i < 6; i++) {
+		ASSERT_EQ(s2_map(&s2, gpa(i * PAGE_SIZE), hpa(BIT(43) + i * PAGE_SIZE), PAGE_SIZE,
+				 attrs[i / 2], S2_ERROR),
+			  OK);
+	}
+	auto regions = dump(0, whole);
+
+	ASSERT_EQ(regions.size(), can_notify ? 3u : 2u);
+	EXPECT_EQ(regions[0].size, 2 * PAGE_SIZE);
+	EXPECT_EQ(regions[0].attr.memory, S2_NORMAL);
+	EXPECT_EQ(regions[1].attr.memory, S2_DEVICE);
+	EXPECT_EQ(regions[1].size, can_notify ? 2 * PAGE_SIZE : 4 * PAGE_SIZE);
+	EXPECT_FALSE(regions[1].attr.notify);
+	EXPECT_EQ(regions.back().attr.notify, can_notify);
+}
+
+TEST_P(S2Query, behind_the_space_there_is_nothing_to_dump)
+{
+	map(0, PAGE_SIZE);
+	map(whole - PAGE_SIZE, PAGE_SIZE);
+	EXPECT_TRUE(dump(whole, PAGE_SIZE).empty());
+	EXPECT_TRUE(dump(whole, ~0ull).empty());
+	EXPECT_TRUE(dump(whole + GIB(1), BIT(63)).empty()) << "nor is it looked for";
+	EXPECT_TRUE(dump(~0xfffull, 2 * PAGE_SIZE).empty()) << "which goes on at address zero";
+	EXPECT_EQ(dump(whole - PAGE_SIZE, ~0ull).size(), 1u);
+}
+
 TEST_P(S2Query, a_dump_of_a_part_begins_and_ends_with_it)
 {
 	map(MIB(2), MIB(2));

@@ -6,7 +6,7 @@
 #include <vector>
 
 extern "C" {
-#include "hyp/s2_save.h"
+#include "hyp/s2_image.h"
 }
 
 namespace
@@ -195,6 +195,7 @@ class S2Save : public S2Test
 			ASSERT_EQ(a.shared, b.shared) << std::hex << at;
 			ASSERT_EQ(a.attr.perm, b.attr.perm) << std::hex << at;
 			ASSERT_EQ(a.attr.memory, b.attr.memory) << std::hex << at;
+			ASSERT_EQ(a.attr.notify, b.attr.notify) << std::hex << at;
 			ASSERT_EQ(a.hpa.v, b.hpa.v) << std::hex << at;
 			ASSERT_EQ(a.payload, b.payload) << std::hex << at;
 			at = align_down(at, PAGE_SIZE << (9 * std::min(a.level, b.level))) +
@@ -241,6 +242,38 @@ class S2Save : public S2Test
 		ASSERT_EQ(s2_set_typed(&s2, gpa(GIB(7)), 2, S2_MMIO, 7, NULL), OK);
 		ASSERT_EQ(s2_set_typed(&s2, gpa(GIB(8)), 1, S2_MMIO, BIT(48) - 1, NULL), OK);
 		map_block((1ull << 40) - PAGE_SIZE, 0);
+	}
+
+	// Two neighbours whose frames follow one another: a leaf of the level, and a page.
+	void map_pair(struct s2_attr first, struct s2_attr second, unsigned level = 0)
+	{
+		u64 size = PAGE_SIZE << (9 * level), behind = MIB(2) + size;
+
+		ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(BIT(43)), size, first, S2_ERROR), OK);
+		ASSERT_EQ(
+			s2_map(&s2, gpa(behind), hpa(BIT(43) + size), PAGE_SIZE, second, S2_ERROR),
+			OK);
+	}
+
+	// What was mapped is so many ranges of the image, and comes back from them.
+	void expect_ranges(unsigned count, const char *what)
+	{
+		SCOPED_TRACE(what);
+		Bytes bytes = image();
+
+		EXPECT_EQ(bytes.size(), (count + 2) * S2_IMAGE_RECORD);
+		EXPECT_EQ(feed(bytes), OK) << s2_restore_text(restore.why);
+		expect_same();
+		ASSERT_EQ(unmap(0, MIB(8)), OK);
+		ASSERT_EQ(unmap_of(&other, 0, MIB(8)), OK);
+	}
+
+	// `other` is a space of this kind now.
+	void remake_other(const struct s2_format *format, unsigned ipa_bits)
+	{
+		s2_destroy(&other);
+		ASSERT_EQ(s2_init(&other, format, ipa_bits, kOwner), OK);
+		root_tables = other.stats.tables;
 	}
 
 	// One of each kind.
@@ -291,6 +324,54 @@ TEST_P(S2Save, an_image_is_as_long_as_there_are_differences)
 	EXPECT_EQ(image().size(), 3u * S2_IMAGE_RECORD);
 	EXPECT_EQ(feed(image()), OK);
 	expect_same();
+}
+
+TEST_P(S2Save, neighbours_that_differ_in_one_thing_stay_two)
+{
+	const struct s2_format *f = s2.format;
+	const struct s2_attr rw = {S2_RW, S2_NORMAL}, notify = {S2_RW, S2_NORMAL, true};
+	u64 behind = MIB(2) + PAGE_SIZE;
+
+	map_pair(rw, rw);
+	expect_ranges(1, "nothing");
+	map_pair(rw, rw, 1);
+	expect_ranges(2, "level");
+	map_pair(rw, {S2_READ, S2_NORMAL});
+	expect_ranges(2, "permissions");
+	map_pair(rw, {S2_RW, S2_DEVICE});
+	expect_ranges(2, "memory type");
+	if (f->decode(f->encode(notify, false), false).notify) {
+		map_pair(rw, notify);
+		expect_ranges(2, "notify");
+		map_pair(notify, notify);
+		expect_ranges(1, "nothing, though both tell the guest");
+	}
+	map_pair(rw, rw);
+	s2_slot_set_flag(&s2, slot(behind), f->dirty);
+	expect_ranges(2, "dirty");
+	map_pair(rw, rw);
+	*slot(behind) = (*slot(behind) & ~f->write) | f->cow;
+	expect_ranges(2, "shared");
+}
+
+// A leaf of a format that has none of the level below: its parts are smaller still.
+TEST_P(S2Save, what_is_left_of_a_leaf_is_told_of_in_leaves_that_there_are)
+{
+	struct s2_format odd = *GetParam().format;
+
+	odd.leaf_levels = BIT(0) | BIT(2);
+	remake_other(&odd, 40);
+	EXPECT_EQ(s2_map(&other, gpa(GIB(1)), hpa(BIT(43)), GIB(1), kRwx, S2_ERROR), OK);
+	EXPECT_EQ(other.stats.leaf_1g, 1u);
+	struct s2_image_range all = s2_image_look(&other, GIB(1));
+	struct s2_image_range rest = s2_image_look(&other, GIB(1) + MIB(2));
+
+	EXPECT_EQ(all.level, 2);
+	EXPECT_EQ(all.size, GIB(1));
+	EXPECT_EQ(rest.level, 0) << "2 MiB are none of its leaves";
+	EXPECT_EQ(rest.size, GIB(1) - MIB(2));
+	EXPECT_EQ(rest.value, BIT(43) + MIB(2));
+	s2_destroy(&other); // while its format is there
 }
 
 TEST_P(S2Save, in_steps_it_is_the_same_image)
@@ -509,6 +590,46 @@ TEST_P(S2Save, a_frame_that_is_said_to_be_shared_is_not_writable)
 	EXPECT_EQ(s2_query(&other, gpa(MIB(2))).attr.perm, S2_READ);
 	EXPECT_TRUE(s2_query(&other, gpa(MIB(2))).shared);
 	EXPECT_EQ(other.marks & other.format->cow, other.format->cow);
+}
+
+TEST_P(S2Save, what_is_shared_and_not_to_be_written_needs_no_mark)
+{
+	const Record read_only = {MIB(2) | 2, PAGE_SIZE | S2_READ | BIT(7), BIT(43)};
+
+	EXPECT_EQ(feed(forge({header(), read_only, {5, 0, 1}})), OK);
+	struct s2_leaf got = s2_query(&other, gpa(MIB(2)));
+
+	EXPECT_EQ(got.kind, S2_LEAF);
+	EXPECT_EQ(got.attr.perm, S2_READ);
+	EXPECT_FALSE(got.shared) << "a write is no reason to copy it";
+}
+
+// A format whose leaves have no mark for it cannot withhold write from what is shared.
+TEST_P(S2Save, what_is_shared_needs_a_format_with_a_mark_for_it)
+{
+	struct s2_format bare = *GetParam().format;
+	Record shared = leaf;
+
+	bare.cow = 0;
+	shared.word1 |= BIT(7);
+	EXPECT_EQ(feed(forge({header(), shared, {5, 0, 1}})), OK);
+	remake_other(&bare, 40);
+	expect_refused(forge({header(), shared, {5, 0, 1}}), S2_RESTORE_ATTR);
+	EXPECT_EQ(frames.taken, 1u) << "nobody was asked for its frames";
+	EXPECT_EQ(feed(forge({header(), leaf, {5, 0, 1}})), OK);
+	s2_destroy(&other); // while its format is there
+}
+
+// At the root of a wide space there are tables alone; what is no memory may be said there too.
+TEST_P(S2Save, a_leaf_of_a_level_without_leaves_is_refused)
+{
+	remake_other(GetParam().format, 48);
+	ASSERT_EQ(other.root_level, 3);
+	expect_refused(forge({header(48), {3 << 4 | 2, BIT(39) | kRw, BIT(43)}, {5, 0, 1}}),
+		       S2_RESTORE_LEVEL);
+	EXPECT_EQ(frames.taken, 0u);
+	EXPECT_EQ(feed(forge({header(48), {3 << 4 | 4, BIT(39), 7}, {5, 0, 1}})), OK);
+	EXPECT_EQ(s2_query(&other, gpa(0)).kind, S2_MMIO);
 }
 
 TEST_P(S2Save, what_is_withheld_from_a_leaf_comes_back_as_such)

@@ -192,6 +192,24 @@ TEST_P(S2View, rules_outlive_what_is_mapped)
 	EXPECT_EQ(fault(MIB(2), S2_WRITE), DENIED);
 }
 
+TEST_P(S2View, a_rule_that_begins_in_a_large_leaf_divides_it_no_more_than_it_has_to)
+{
+	const u64 begin = GIB(1) + MIB(3);
+
+	ASSERT_EQ(s2_map(&s2, gpa(GIB(1)), hpa(BIT(43)), GIB(2), kRwx, S2_ERROR), OK);
+	ASSERT_EQ(s2.stats.leaf_1g, 2u);
+	ASSERT_EQ(protect_view(begin, GIB(2), S2_READ), OK);
+	for (u64 at : {GIB(1) + MIB(1), begin - PAGE_SIZE, begin, GIB(1) + MIB(5), GIB(2)}) {
+		ASSERT_EQ(fault(at, S2_READ), OK) << std::hex << at;
+	}
+	expect_view(GIB(1) + MIB(1), S2_RX, MIB(2));
+	expect_view(begin - PAGE_SIZE, S2_RX, PAGE_SIZE);
+	expect_view(begin, S2_READ, PAGE_SIZE);
+	expect_view(GIB(1) + MIB(5), S2_READ, MIB(2));
+	expect_view(GIB(2), S2_READ, GIB(1));
+	EXPECT_EQ(s2.stats.leaf_1g, 2u) << "the base is as it was";
+}
+
 TEST_P(S2View, a_rule_is_in_force_at_its_close)
 {
 	struct s2_batch batch;
@@ -559,6 +577,50 @@ TEST_P(S2View, nonsense_is_invalid)
 	s2_batch_open(&batch, &s2);
 	EXPECT_EQ(s2_view_protect(&s2, gpa(0), PAGE_SIZE, S2_READ, &batch), INVALID);
 	s2_batch_close(&batch);
+}
+
+// NPT cannot forbid to read alone, EPT not where it lets write.
+TEST_P(S2View, allows_what_its_format_can_say_and_nothing_else)
+{
+	map_block(MIB(2), 0);
+	for (u8 perm = 1; perm <= S2_RWX; perm++) {
+		bool sayable = view.format->perms >> perm & 1;
+		u8 allowed = sayable ? perm : (u8)S2_RX;
+		struct s2 other = {};
+
+		SCOPED_TRACE(perm);
+		ASSERT_EQ(protect_view(MIB(2), PAGE_SIZE, S2_RX), OK);
+		EXPECT_EQ(protect_view(MIB(2), PAGE_SIZE, perm), sayable ? OK : INVALID);
+		EXPECT_EQ(s2_view_init(&other, &s2, perm), sayable ? OK : INVALID);
+		ASSERT_EQ(fault(MIB(2), allowed), OK);
+		EXPECT_EQ(s2_query(&view, gpa(MIB(2))).attr.perm, allowed);
+		if (other.root) {
+			EXPECT_EQ(s2_view_fault(&other, gpa(MIB(2)), perm), OK);
+			s2_view_destroy(&other);
+		}
+		EXPECT_EQ(s2.dependent_count, 1u);
+	}
+}
+
+TEST_P(S2View, a_harvest_watches_anew_what_is_used_through_the_view)
+{
+	struct s2_harvest h = {};
+
+	map_block(MIB(2), 0);
+	map_block(MIB(2) + PAGE_SIZE, 0);
+	ASSERT_EQ(fault(MIB(2), S2_READ), OK);
+	ASSERT_EQ(fault(MIB(2) + PAGE_SIZE, S2_READ), OK);
+	for (u64 used : {2, 0, 1, 0}) {
+		if (used == 1) {
+			touch(view, MIB(2));
+		}
+		h = {};
+		h.clear = true;
+		EXPECT_EQ(s2_harvest(&view, gpa(0), GIB(1), &h), OK);
+		EXPECT_EQ(h.young_count, used);
+	}
+	EXPECT_FALSE(s2_query(&view, gpa(MIB(2))).accessed);
+	EXPECT_TRUE(s2_query(&s2, gpa(MIB(2))).accessed) << "the base was not asked";
 }
 
 // Where invalidations are not broadcast, CPUs in the guest are waited for.
