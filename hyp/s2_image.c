@@ -41,9 +41,9 @@ static u64 with_marks(struct s2 *s2, const struct s2_image_range *range, u64 ent
 
 	entry = (entry & ~f->accessed) | (range->accessed ? f->accessed : 0);
 	entry |= range->dirty ? f->dirty : 0;
-	if (range->shared && (entry & f->write)) {
-		entry = (entry & ~(f->write | f->log)) | f->cow;
+	if (range->shared) {
 		s2_share_begin(s2);
+		entry = entry & f->write ? (entry & ~(f->write | f->log)) | f->cow : entry;
 	}
 	return entry;
 }

@@ -161,6 +161,23 @@ TEST_P(S2Mapping, what_goes_at_an_end_is_the_mappings_no_more)
 	EXPECT_EQ(left().first, left().end);
 }
 
+// The range that a mapping has no more may be another's by now.
+TEST_P(S2Mapping, what_another_mapping_has_by_now_is_not_touched)
+{
+	create_ram(MIB(4));
+	struct s2_mapping_handle old = handle;
+
+	EXPECT_EQ(unmap_part(0, 3 * PAGE_SIZE), OK);
+	EXPECT_EQ(create(4, MIB(4), hpa(BIT(43)), PAGE_SIZE, S2_MAPPING_DEVICE), OK) << said();
+	handle = old;
+	EXPECT_EQ(protect_part(0, PAGE_SIZE, S2_READ), OK);
+	EXPECT_EQ(s2_query(&s2, gpa(MIB(4))).attr.perm, S2_RWX);
+	EXPECT_EQ(left().bytes, MIB(2) - 3 * PAGE_SIZE);
+	EXPECT_EQ(unmap_part(0, 4 * PAGE_SIZE), OK) << "twice is no error";
+	expect_maps(MIB(4), BIT(43), "the other mapping");
+	expect_nothing(MIB(4) + 3 * PAGE_SIZE);
+}
+
 TEST_P(S2Mapping, a_mapping_of_which_nothing_is_left_is_in_nobodys_way)
 {
 	create_ram(MIB(4));

@@ -604,6 +604,24 @@ TEST_P(S2Save, what_is_shared_and_not_to_be_written_needs_no_mark)
 	EXPECT_FALSE(got.shared) << "a write is no reason to copy it";
 }
 
+// It is withheld when it would be given: write may be added later to what was read-only.
+TEST_P(S2Save, what_is_shared_stays_so_when_it_may_be_written_later)
+{
+	const Record read_only = {MIB(2) | 2, PAGE_SIZE | S2_READ | BIT(7), BIT(43)};
+	hpa_t frame = guest_block(0); // the test is the other holder
+
+	frames.change = [&](struct s2_image_range &range) {
+		range.value = frame.v;
+		return true;
+	};
+	EXPECT_EQ(feed(forge({header(), read_only, {5, 0, 1}})), OK);
+	EXPECT_EQ(frame_of(frame)->refs, 2u);
+	EXPECT_EQ(protect_of(&other, MIB(2), PAGE_SIZE, S2_RW), OK);
+	EXPECT_EQ(s2_query(&other, gpa(MIB(2))).attr.perm, S2_READ);
+	EXPECT_TRUE(s2_query(&other, gpa(MIB(2))).shared);
+	frame_put(frame);
+}
+
 // A format whose leaves have no mark for it cannot withhold write from what is shared.
 TEST_P(S2Save, what_is_shared_needs_a_format_with_a_mark_for_it)
 {
