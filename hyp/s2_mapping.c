@@ -130,7 +130,7 @@ static unsigned overlapped(const struct s2_mappings *m, u64 start, u64 end)
 static void unclaim(struct s2_mappings *m, unsigned number, u64 first, u8 state)
 {
 	lock_take(&m->lock);
-	m->slots[number].first = first;
+	m->slots[number].first = m->slots[number].left_first = first;
 	m->slots[number].state = state;
 	lock_drop(&m->lock);
 }
@@ -159,8 +159,12 @@ enum status s2_mapping_create(struct s2_mappings *m, unsigned number, enum s2_ma
 			      gpa_t at, hpa_t a, u64 size, struct s2_attr attr,
 			      struct s2_mapping_handle *handle, struct s2_mapping_refusal *refusal)
 {
-	struct s2_mapping wanted = {
-		.state = SLOT_BUSY, .type = (u8)type, .gpa = at, .size = size, .end = size};
+	struct s2_mapping wanted = {.state = SLOT_BUSY,
+				    .type = (u8)type,
+				    .gpa = at,
+				    .size = size,
+				    .end = size,
+				    .left_end = size};
 	enum s2_mapping_why why = judge_range(m->s2, at.v, size);
 	u64 space = BIT(m->s2->ipa_bits);
 	enum status status;
@@ -197,9 +201,15 @@ enum status s2_mapping_create(struct s2_mappings *m, unsigned number, enum s2_ma
 
 /* ---- Parts --------------------------------------------------------------------------------- */
 
-/* OK: the part is the caller's to work on until end_part(), and lies at *at. */
+/* What the mapping still has of a part: the rest may be another's by now. */
+struct part {
+	u64 at; /* guest-physical */
+	u64 offset, size;
+};
+
+/* OK: the part is the caller's to work on until end_part(). */
 static enum status begin_part(struct s2_mappings *m, struct s2_mapping_handle h, u64 offset,
-			      u64 size, u64 *at, struct s2_mapping_refusal *refusal)
+			      u64 size, struct part *part, struct s2_mapping_refusal *refusal)
 {
 	enum s2_mapping_why why;
 
@@ -210,51 +220,64 @@ static enum status begin_part(struct s2_mappings *m, struct s2_mapping_handle h,
 	}
 	if (why == S2_MAPPING_DONE) {
 		struct s2_mapping *slot = &m->slots[h.slot];
+		u64 first = max_u64(offset, slot->first);
+		u64 end = min_u64(offset + size, slot->end);
 
 		if (offset > slot->size || size > slot->size - offset) {
 			why = S2_MAPPING_BEYOND;
 		} else {
 			slot->users++;
-			*at = slot->gpa.v + offset;
+			*part = (struct part){slot->gpa.v + first, first,
+					      max_u64(end, first) - first};
 		}
 	}
 	lock_drop(&m->lock);
 	return say(refusal, why, h.slot);
 }
 
-/* [offset, done) of the mapping is unmapped. What is gone at an end is no longer its own. */
+/*
+ * [offset, done) of the mapping is unmapped. What is gone at an end is no longer its own, but for
+ * others who work on parts it still is: the last of them gives it up.
+ */
 static void end_part(struct s2_mappings *m, unsigned number, u64 offset, u64 done)
 {
 	struct s2_mapping *slot = &m->slots[number];
 
 	lock_take(&m->lock);
-	if (offset <= slot->first) {
-		slot->first = max_u64(slot->first, done);
+	if (offset <= slot->left_first) {
+		slot->left_first = max_u64(slot->left_first, done);
 	}
-	if (done >= slot->end) {
-		slot->end = min_u64(slot->end, offset);
+	if (done >= slot->left_end) {
+		slot->left_end = min_u64(slot->left_end, offset);
 	}
-	slot->users--;
+	if (--slot->users == 0) {
+		slot->first = slot->left_first;
+		slot->end = slot->left_end;
+	}
 	lock_drop(&m->lock);
 }
 
-/* Up to which offset the operation came that was to go to [offset, offset + size). */
-static u64 done_to(enum status status, u64 at, u64 offset, u64 size, const struct s2_batch *batch)
+/* Up to which offset the operation came that was to go through the part. */
+static u64 done_to(enum status status, const struct part *part, const struct s2_batch *batch)
 {
-	return status == OK ? offset + size : status == MORE ? offset + (batch->next - at) : offset;
+	return status == OK	? part->offset + part->size
+	       : status == MORE ? part->offset + (batch->next - part->at)
+				: part->offset;
 }
 
 enum status s2_mapping_unmap(struct s2_mappings *m, struct s2_mapping_handle h, u64 offset,
 			     u64 size, struct s2_batch *batch, struct s2_mapping_refusal *refusal)
 {
-	u64 at;
-	enum status status = begin_part(m, h, offset, size, &at, refusal);
+	struct part part;
+	enum status status = begin_part(m, h, offset, size, &part, refusal);
 
 	if (status != OK) {
 		return status;
 	}
-	status = s2_unmap(m->s2, gpa(at), size, batch);
-	end_part(m, h.slot, offset, done_to(status, at, offset, size, batch));
+	if (part.size > 0) {
+		status = s2_unmap(m->s2, gpa(part.at), part.size, batch);
+	}
+	end_part(m, h.slot, part.offset, done_to(status, &part, batch));
 	return say_space(refusal, status, h.slot);
 }
 
@@ -262,14 +285,16 @@ enum status s2_mapping_protect(struct s2_mappings *m, struct s2_mapping_handle h
 			       u64 size, u8 perm, struct s2_batch *batch,
 			       struct s2_mapping_refusal *refusal)
 {
-	u64 at;
-	enum status status = begin_part(m, h, offset, size, &at, refusal);
+	struct part part;
+	enum status status = begin_part(m, h, offset, size, &part, refusal);
 
 	if (status != OK) {
 		return status;
 	}
-	status = s2_protect(m->s2, gpa(at), size, perm, batch);
-	end_part(m, h.slot, offset, offset);
+	if (part.size > 0) {
+		status = s2_protect(m->s2, gpa(part.at), part.size, perm, batch);
+	}
+	end_part(m, h.slot, part.offset, part.offset);
 	return say_space(refusal, status, h.slot);
 }
 
@@ -297,19 +322,21 @@ enum status s2_mapping_destroy(struct s2_mappings *m, struct s2_mapping_handle h
 			       struct s2_batch *batch, struct s2_mapping_refusal *refusal)
 {
 	enum status status = claim_mapping(m, h, refusal);
-	u64 first, end, at;
+	const struct s2_mapping *slot;
+	struct part part;
 
 	if (status != OK) {
 		return status;
 	}
-	first = m->slots[h.slot].first;
-	end = m->slots[h.slot].end;
-	if (first < end) {
-		at = m->slots[h.slot].gpa.v + first;
-		status = s2_unmap(m->s2, gpa(at), end - first, batch);
-		first = done_to(status, at, first, end - first, batch);
+	slot = &m->slots[h.slot];
+	part.offset = slot->first;
+	if (part.offset < slot->end) {
+		part.at = slot->gpa.v + part.offset;
+		part.size = slot->end - part.offset;
+		status = s2_unmap(m->s2, gpa(part.at), part.size, batch);
+		part.offset = done_to(status, &part, batch);
 	}
-	unclaim(m, h.slot, first, status == OK ? SLOT_FREE : SLOT_LIVE);
+	unclaim(m, h.slot, part.offset, status == OK ? SLOT_FREE : SLOT_LIVE);
 	return say_space(refusal, status, h.slot);
 }
 

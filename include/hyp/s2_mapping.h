@@ -71,7 +71,8 @@ struct s2_mapping {
 	u32 users; /* calls that work on parts of it now */
 	gpa_t gpa;
 	u64 size;
-	u64 first, end; /* offsets; outside of them nothing is left */
+	u64 first, end;		  /* offsets; outside of them nothing is its own */
+	u64 left_first, left_end; /* the same, when those users have gone */
 };
 
 struct s2_mappings {
