@@ -113,9 +113,10 @@ static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 
 /* ---- Tables -------------------------------------------------------------------------------- */
 
+/* The walk stands at the first of what the cursor's entry covers: is all of that in the range? */
 static bool lies_in_range(const struct job *job, const struct s2_cursor *c)
 {
-	return s2_cursor_first(c) >= job->start && s2_cursor_end(c) <= job->end;
+	return s2_cursor_end(c) <= job->end;
 }
 
 /*
@@ -137,7 +138,8 @@ static bool table_is_young(struct job *job, struct s2_cursor *c)
 		return true;
 	}
 	if (!(c->entry & job->flag)) {
-		return false;
+		/* Tables that are to go are of level 0: one looks for them. */
+		return job->h->tables == S2_TABLES_FREE && c->level > 1;
 	}
 	if (lies_in_range(job, c)) {
 		take_flag(job, c->slot, job->flag);
