@@ -167,6 +167,16 @@ static u64 do_collapse(struct vm *vm, struct range r, unused u64 random)
 	return report.count[S2_FOLDED];
 }
 
+/* Pages, or blocks. What else is done to parts of a group takes the hint from it. */
+static u64 do_hint(struct vm *vm, struct range r, u64 random)
+{
+	struct s2_collapsed report;
+
+	r = whole_blocks(r);
+	s2_hint(&vm->s2, r.at, r.size, random & 1, &report);
+	return report.count[S2_FOLDED];
+}
+
 static u64 do_protect(struct vm *vm, struct range r, u64 random)
 {
 	struct s2_batch batch;

@@ -14,6 +14,7 @@
 #define EXERCISES(X)                                                                               \
 	X(split, "leaves")                                                                         \
 	X(collapse, "blocks")                                                                      \
+	X(hint, "groups") /* of leaves that may be held as one, where the format has such */       \
 	X(protect, "leaves")                                                                       \
 	X(remap, "leaves")   /* unmapped, and mapped again with the same frames */                 \
 	X(migrate, "leaves") /* the same, with other frames */                                     \

@@ -323,7 +323,9 @@ TEST_F(Exercise, steps_do_everything_and_harm_nothing)
 		write_the_same();
 	}
 	for (u32 kind = 0; kind < EXERCISE_KINDS; kind++) {
-		EXPECT_GT(exercise_count(vm, (enum exercise_kind)kind).times, 5u) << kind;
+		u64 least = kind == EXERCISE_hint ? 0 : 6; // this format has no groups
+
+		EXPECT_GE(exercise_count(vm, (enum exercise_kind)kind).times, least) << kind;
 	}
 	EXPECT_FALSE(vm_has_ended(vm)) << vm->last_words;
 	expect_unharmed();
