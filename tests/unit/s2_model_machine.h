@@ -170,6 +170,7 @@ class Machine
 		bool takes_accessed; // clears flags
 	};
 
+	Range what_went(const Range &range, const Range &whole);
 	void map(const Op &op, enum s2_if_mapped if_mapped);
 	void map_new(const Op &op);
 	void map_skip(const Op &op);

@@ -543,6 +543,24 @@ void Machine::fault(const Op &op)
 
 // ---- Operations on ranges --------------------------------------------------------------------
 
+// A leaf that there was no table for has gone as a whole: up to `whole`, or what the last table
+// made of that. How far at each end, the counts tell.
+Machine::Range Machine::what_went(const Range &range, const Range &whole)
+{
+	for (unsigned low = 0; low <= s2.root_level; low++) {
+		for (unsigned high = 0; high <= s2.root_level; high++) {
+			u64 start =
+				std::max(whole.start, align_down(range.start, s2_span(f_, low)));
+			u64 end = std::min(whole.end(), align_up(range.end(), s2_span(f_, high)));
+
+			if (counted_pages() + map_.pages_in(start, end - start) == map_.pages()) {
+				return {start, end - start};
+			}
+		}
+	}
+	return range; // the counts are wrong, and are judged
+}
+
 void Machine::unmap(const Op &op)
 {
 	Range range = range_of(op), whole = range;
@@ -580,9 +598,11 @@ void Machine::unmap(const Op &op)
 				}
 			});
 	}
-	if (status == OK && whole.size != range.size && counted_pages() != map_.pages()) {
-		note_changed(open, whole, {});
-		map_.unmap(whole.start, whole.size);
+	if (status == OK && whole.size != range.size) {
+		Range gone = what_went(range, whole);
+
+		note_changed(open, gone, {});
+		map_.unmap(gone.start, gone.size);
 	}
 	expect_status(status, {OK}, op);
 	if (status == OK) {

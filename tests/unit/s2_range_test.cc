@@ -150,6 +150,24 @@ TEST_P(S2Range, unmap_may_be_allowed_to_take_the_whole_leaf)
 	taken_for_good = frame_count(FRAME_HYP);
 }
 
+// With memory for some of the tables less goes than with none: what the last one left whole.
+TEST_P(S2Range, unmap_takes_no_more_of_a_leaf_than_it_has_no_tables_for)
+{
+	struct s2_batch batch;
+
+	map_device(GIB(1), GIB(1));
+	fake_memory_leave(1);
+	s2_batch_open(&batch, &s2);
+	batch.enlarge = true;
+	EXPECT_EQ(s2_unmap(&s2, gpa(GIB(1) + MIB(5)), MIB(2), &batch), OK);
+	s2_batch_close(&batch);
+	expect_nothing(GIB(1) + MIB(4));
+	expect_nothing(GIB(1) + MIB(8) - 1);
+	EXPECT_EQ(s2.stats.leaf_2m, 510u);
+	EXPECT_EQ(s2_query(&s2, gpa(GIB(1) + MIB(8))).level, 1);
+	taken_for_good = frame_count(FRAME_HYP);
+}
+
 // ---- Budgets ---------------------------------------------------------------------------------
 
 TEST_P(S2Range, a_budget_stops_an_operation_and_it_goes_on)
