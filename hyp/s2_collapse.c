@@ -127,7 +127,7 @@ static enum s2_why fold_region(struct s2 *s2, u64 at, unsigned level, struct s2_
 	const struct s2_format *f = s2->format;
 	struct s2_cursor c;
 	enum s2_why why;
-	u64 *table, flags;
+	u64 *table, flags, broken;
 
 	s2_cursor_stand(&c, s2, at, level);
 	if (!s2_entry_is_table(f, c.entry, c.level)) {
@@ -138,10 +138,15 @@ static enum s2_why fold_region(struct s2 *s2, u64 at, unsigned level, struct s2_
 	if (why != S2_FOLDED) {
 		return why;
 	}
+	broken = s2_leading_entry(f, S2_BROKEN, table, level, true);
 	/* Nobody else unlinks the table: what fails is a race with hardware's flag. */
-	while (!s2_slot_break(s2, c.slot, c.entry,
-			      s2_leading_entry(f, S2_BROKEN, table, level, true))) {
+	while (!s2_slot_break(s2, c.slot, c.entry, broken)) {
 		s2_cursor_reload(&c);
+	}
+	fence_full();
+	if (load_relaxed(&s2->claims)) { /* perhaps in this table: see claim_leaf() in s2_fork.c */
+		s2_slot_mend(s2, c.slot, broken, s2_link_entry(s2, table));
+		return S2_IS_OPEN;
 	}
 	s2_batch_note_range(batch, c.gpa, s2_span(f, level), S2_LEVELS_MAX, 1);
 	s2_batch_note_broken(batch, c.slot, table);

@@ -212,6 +212,32 @@ enum status s2_fork(struct s2 *parent, struct s2 *child, gpa_t at, u64 size, str
 
 /* ---- Claims -------------------------------------------------------------------------------- */
 
+/*
+ * A table with a claim in it is not folded, as its owner would not come to it through the fold. Who
+ * folds judges a table and breaks the way to it; then either he sees that there are claims, or here
+ * we see the fold, still in the walk that its close waits for.
+ */
+static bool claim_leaf(struct s2_cursor *c, const struct s2_batch *batch)
+{
+	struct s2_cursor above = *c;
+	u64 leaf = c->entry;
+
+	atomic_add(&c->s2->claims, 1);
+	if (!s2_entry_is_hinted(c->format, leaf) && s2_entry_set(c, s2_claim_entry(batch), NULL)) {
+		fence_full();
+		if (c->level == c->s2->root_level) {
+			return true;
+		}
+		s2_cursor_up(&above);
+		if (!s2_entry_is_fold(c->format, above.entry, above.level)) {
+			return true;
+		}
+		check(s2_entry_set(c, leaf, NULL));
+	}
+	atomic_sub(&c->s2->claims, 1);
+	return false;
+}
+
 /* The claim keeps its table in use and from being folded, but dirty logging may have put it on
  * hold, or a hint comes or goes beside it; and who unmaps or frees a table of level 0 as a whole
  * takes what is claimed with it. */
@@ -249,8 +275,7 @@ enum status s2_change_leaf(struct s2 *s2, struct s2_change *change)
 	change->leaf = c.entry;
 	change->level = c.level;
 	status = change->judge(change, &c);
-	if (status == OK && (s2_entry_is_hinted(c.format, c.entry) ||
-			     !s2_entry_set(&c, s2_claim_entry(batch), NULL))) {
+	if (status == OK && !claim_leaf(&c, batch)) {
 		status = AGAIN;
 	}
 	s2_walk_end(s2, outer);
@@ -260,6 +285,7 @@ enum status s2_change_leaf(struct s2 *s2, struct s2_change *change)
 		s2_batch_flush(batch);
 		s2_epoch_wait_walks(s2);
 		status = settle(change);
+		atomic_sub(&s2->claims, 1);
 	}
 	s2_batch_close(batch);
 	return status;

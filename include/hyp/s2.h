@@ -156,6 +156,7 @@ struct s2 {
 	struct lock lock; /* range operations among themselves */
 	bool hinted;	  /* some leaves may have the contiguous hint, or had it */
 	bool undivided; /* leaves were split and a block of frames was not: several may be in one */
+	u32 claims;	/* leaves that are claimed now (see s2_fork.c) */
 	bool quieted;	/* a harvest has said of tables that nothing below them was used */
 	u64 marks;	/* which of the format's log and cow leaves here may have */
 	u8 logging;	/* enum s2_logging; atomic */

@@ -502,6 +502,13 @@ static inline void s2_cursor_descend_all(struct s2_cursor *c, unsigned level)
 	}
 }
 
+/* Is it BROKEN, and leads to a table that is to become a leaf? */
+static inline bool s2_entry_is_fold(const struct s2_format *f, u64 entry, unsigned level)
+{
+	return s2_entry_kind(f, entry, level) == S2_BROKEN &&
+	       s2_lead_is_fold(s2_absent_payload(f, entry));
+}
+
 /* Into the table that a BROKEN entry leads to, which is not for hardware now. Not of a fold, unless
  * the caller holds the space's lock (`folds`): else that table may go. False: it leads nowhere. */
 static inline bool s2_cursor_enter_broken(struct s2_cursor *c, bool folds)
@@ -509,7 +516,7 @@ static inline bool s2_cursor_enter_broken(struct s2_cursor *c, bool folds)
 	u64 *below = s2_entry_below(c->format, c->entry, c->level);
 
 	if (!below || s2_entry_kind(c->format, c->entry, c->level) != S2_BROKEN ||
-	    (!folds && s2_lead_is_fold(s2_absent_payload(c->format, c->entry)))) {
+	    (!folds && s2_entry_is_fold(c->format, c->entry, c->level))) {
 		return false;
 	}
 	s2_cursor_enter(c, below);

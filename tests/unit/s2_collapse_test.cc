@@ -207,6 +207,16 @@ TEST_P(S2Collapse, an_open_batch_is_a_reason)
 	EXPECT_EQ(s2.stats.leaf_4k, 512u);
 }
 
+// A leaf that is claimed has to be found again by who claimed it.
+TEST_P(S2Collapse, a_claim_that_came_since_the_look_is_a_reason)
+{
+	map_pages(MIB(2), kDevice);
+	s2.claims++;
+	expect_refused(S2_IS_OPEN, "somewhere in the space");
+	s2.claims--;
+	EXPECT_EQ(collapse(MIB(2), MIB(2)).count[S2_FOLDED], 1u);
+}
+
 TEST_P(S2Collapse, a_level_without_leaves_is_a_reason)
 {
 	struct s2_collapsed report = collapse(0, GIB(512), 3);

@@ -251,6 +251,41 @@ TEST_P(S2Fork, a_fault_that_finds_a_new_holder_takes_write_away_again)
 	EXPECT_FALSE(write(&s2, MIB(2), 1));
 }
 
+// The other side of it: the table was judged before the claim came, and is on its way to be one
+// leaf when the claim is there.
+TEST_P(S2Fork, no_leaf_is_claimed_under_a_fold)
+{
+	struct Fold {
+		struct s2_cursor above;
+		u64 linked, broken;
+	} fold;
+	auto begin = [](void *context) {
+		Fold *f = static_cast<Fold *>(context);
+
+		fake_flush_hook.written = nullptr;
+		ASSERT_TRUE(s2_slot_break(f->above.s2, f->above.slot, f->linked, f->broken));
+	};
+	hpa_t fresh = guest_block(0);
+
+	s2.traits |= S2_NONCOHERENT;
+	map_block(MIB(2), 0);
+	ASSERT_EQ(fork(MIB(2), PAGE_SIZE), OK);
+	s2_cursor_stand(&fold.above, &s2, MIB(2), 1);
+	fold.linked = fold.above.entry;
+	fold.broken = s2_leading_entry(s2.format, S2_BROKEN, s2_entry_table(s2.format, fold.linked),
+				       1, true);
+	u64 leaf = raw(&s2, MIB(2));
+	fake_flush_hook.context = &fold;
+	fake_flush_hook.written = begin;
+	EXPECT_EQ(s2_cow_fault(&s2, gpa(MIB(2)), fresh, 0), AGAIN);
+	fake_flush_hook = {};
+	s2_slot_mend(&s2, fold.above.slot, fold.broken, fold.linked);
+	EXPECT_EQ(raw(&s2, MIB(2)), leaf);
+	EXPECT_EQ(s2.claims, 0u);
+	EXPECT_EQ(s2_cow_fault(&s2, gpa(MIB(2)), fresh, 0), OK);
+	EXPECT_EQ(s2.claims, 0u);
+}
+
 // The same in a space that has a view, which derived a leaf in that moment.
 TEST_P(S2Fork, write_that_is_taken_away_again_is_taken_from_views_too)
 {
