@@ -194,8 +194,10 @@ void Machine::settle_groups()
 		const Group group = it->second;
 		bool hidden = false, hinted = group_at(group.range.start).has_value();
 
-		for (u64 at = group.range.start; at < group.range.end(); at += page_) {
-			hidden |= is_broken(at);
+		for (const auto &open : open_) {
+			for (size_t i = 0; open && i < open->broken.size(); i++) {
+				hidden |= open->broken[i].overlaps(group.range);
+			}
 		}
 		if (hinted || hidden) {
 			it->second.accessed = false;
@@ -205,8 +207,9 @@ void Machine::settle_groups()
 		for (u64 at = group.range.start; at < group.range.end();) {
 			Sight s = hardware_->look(at);
 
-			if (s.verdict == Verdict::Done && s.level == group.level) {
-				if (group.accessed && !s.accessed) {
+			// Parts of what was split meanwhile have what the whole had.
+			if (s.verdict == Verdict::Done && s.level <= group.level) {
+				if (s.level == group.level && group.accessed && !s.accessed) {
 					wrong("the use of a group is forgotten with its hint", at);
 				}
 				map_.set_accessed(at, s.size, s.accessed);
@@ -304,6 +307,7 @@ void Machine::close(unsigned slot)
 	Open closed = std::move(*open);
 
 	open.reset();
+	settle_groups();
 	for (const Fold &fold : closed.folds) {
 		Sight s = hardware_->look(fold.region.start);
 		bool accessed = false, dirty = false;

@@ -103,6 +103,9 @@ void Machine::judge_harvest_table(const Asked &asked, const Range &table, Open *
 		used |= page.used;
 		return true;
 	});
+	if (first == ~0ull && s2_query(&s2, gpa(table.start)).kind == S2_TRANSIT) {
+		open->touched.push_back(table); // an empty one
+	}
 	if (first == ~0ull || is_broken(first) ||
 	    hardware_->look(first).verdict != Verdict::NotMapped) {
 		return;
