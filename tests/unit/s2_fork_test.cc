@@ -930,39 +930,62 @@ TEST_P(S2Fork, a_range_operation_looks_again_at_what_a_copy_has_divided)
 	EXPECT_EQ(levels, (std::vector<unsigned>{1, 0}));
 }
 
-// The split of a short range asks the format what the leaf is: then a claim comes.
+// A split asks the format what its leaf is: then a claim takes the leaf, and a moment later
+// `settle` puts something in its place, on another thread. Over when this goes.
+class ClaimInSplit
+{
+      public:
+	using Settle = std::function<void(struct s2_cursor *c, u64 leaf)>;
+
+	ClaimInSplit(struct s2 *s2, u64 at, const Settle &settle) : s2_(s2), slow_(*s2->format)
+	{
+		format_ = s2->format;
+		slow_.decode = [](u64 entry, bool leaf_is_large) {
+			if (claim_) {
+				std::exchange(claim_, nullptr)();
+			}
+			return format_->decode(entry, leaf_is_large);
+		};
+		s2->format = &slow_;
+		s2_cursor_start(&c_, s2, gpa(at));
+		s2_cursor_descend(&c_, 0);
+		s2_batch_open(&batch_, s2);
+		claim_ = [this, settle, leaf = c_.entry] {
+			ASSERT_TRUE(s2_entry_set(&c_, s2_claim_entry(&batch_), nullptr));
+			copier_ = std::thread([this, settle, leaf] {
+				std::this_thread::sleep_for(std::chrono::milliseconds(20));
+				settle(&c_, leaf);
+			});
+		};
+	}
+
+	~ClaimInSplit()
+	{
+		copier_.join();
+		s2_batch_close(&batch_);
+		s2_->format = format_;
+	}
+
+      private:
+	static inline const struct s2_format *format_;
+	static inline std::function<void()> claim_;
+	struct s2 *s2_;
+	struct s2_format slow_;
+	struct s2_batch batch_;
+	struct s2_cursor c_;
+	std::thread copier_;
+};
+
 TEST_P(S2Fork, a_short_range_waits_for_a_copy_that_its_split_lost_against)
 {
-	static const struct s2_format *format;
-	static std::function<void()> claim;
-	struct s2_format slow = *GetParam().format;
-	struct s2_batch batch;
-	struct s2_cursor c;
-	std::thread copier;
-
-	format = GetParam().format;
-	slow.decode = [](u64 entry, bool leaf_is_large) {
-		if (claim) {
-			std::exchange(claim, nullptr)();
-		}
-		return format->decode(entry, leaf_is_large);
-	};
 	map_block(MIB(2), 1);
-	s2.format = &slow;
-	s2_cursor_start(&c, &s2, gpa(MIB(2)));
-	s2_cursor_descend(&c, 0);
-	s2_batch_open(&batch, &s2);
-	claim = [&, leaf = c.entry] {
-		ASSERT_TRUE(s2_entry_set(&c, s2_claim_entry(&batch), nullptr));
-		copier = std::thread([&c, leaf] {
-			std::this_thread::sleep_for(std::chrono::milliseconds(20));
-			EXPECT_TRUE(s2_entry_set(&c, leaf, nullptr));
+	{
+		ClaimInSplit claim(&s2, MIB(2), [](struct s2_cursor *c, u64 leaf) {
+			EXPECT_TRUE(s2_entry_set(c, leaf, nullptr));
 		});
-	};
-	EXPECT_EQ(unmap_of(&s2, MIB(2) + PAGE_SIZE, PAGE_SIZE), OK);
-	copier.join();
-	s2_batch_close(&batch);
-	s2.format = format;
+
+		EXPECT_EQ(unmap_of(&s2, MIB(2) + PAGE_SIZE, PAGE_SIZE), OK);
+	}
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2) + PAGE_SIZE)).kind, S2_EMPTY);
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).kind, S2_LEAF);
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0);
@@ -971,43 +994,25 @@ TEST_P(S2Fork, a_short_range_waits_for_a_copy_that_its_split_lost_against)
 // The same for one leaf: and then the copy, which is of a part, has divided it already.
 TEST_P(S2Fork, a_split_that_a_copy_has_made_keeps_no_table)
 {
-	static const struct s2_format *format;
-	static std::function<void()> claim;
-	struct s2_format slow = *GetParam().format;
 	struct s2_batch batch;
-	struct s2_cursor c;
-	std::thread copier;
 	u64 tables;
 
-	format = GetParam().format;
-	slow.decode = [](u64 entry, bool leaf_is_large) {
-		if (claim) {
-			std::exchange(claim, nullptr)();
-		}
-		return format->decode(entry, leaf_is_large);
-	};
 	map_block(MIB(2), 1);
 	tables = s2.stats.tables;
-	s2.format = &slow;
-	s2_cursor_start(&c, &s2, gpa(MIB(2)));
-	s2_cursor_descend(&c, 0);
 	s2_batch_open(&batch, &s2);
-	claim = [&, leaf = c.entry] {
-		ASSERT_TRUE(s2_entry_set(&c, s2_claim_entry(&batch), nullptr));
-		copier = std::thread([&, leaf] {
+	{
+		ClaimInSplit claim(&s2, MIB(2), [this](struct s2_cursor *c, u64 leaf) {
 			u64 *parts = s2_table_alloc(&s2);
 
-			std::this_thread::sleep_for(std::chrono::milliseconds(20));
 			s2_parts_fill(&s2, leaf, 1, parts);
 			s2_parts_share(&s2, leaf, 1);
 			s2_count_leaves(&s2, 0, 512);
-			EXPECT_TRUE(s2_entry_set(&c, s2_link_entry(&s2, parts), nullptr));
+			EXPECT_TRUE(s2_entry_set(c, s2_link_entry(&s2, parts), nullptr));
 		});
-	};
-	EXPECT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &batch), OK);
-	copier.join();
+
+		EXPECT_EQ(s2_split(&s2, gpa(MIB(2)), 0, &batch), OK);
+	}
 	s2_batch_close(&batch);
-	s2.format = format;
 	EXPECT_EQ(s2_query(&s2, gpa(MIB(2))).level, 0);
 	EXPECT_EQ(s2.stats.tables, tables + 1);
 }

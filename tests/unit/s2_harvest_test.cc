@@ -311,18 +311,10 @@ TEST_P(S2Harvest, nobody_is_interrupted_and_each_cpu_flushes_when_it_enters)
 
 TEST_P(S2Harvest, what_was_not_used_may_be_freed_with_its_table)
 {
-	struct s2_batch batch;
-
 	map(0, MIB(8));
 	harvest(0, MIB(8));
 	use(MIB(2));
-	s2_batch_open(&batch, &s2);
-	h = {};
-	h.clear = true;
-	h.tables = S2_TABLES_FREE;
-	h.batch = &batch;
-	EXPECT_EQ(s2_harvest(&s2, gpa(0), MIB(8), &h), OK);
-	s2_batch_close(&batch);
+	EXPECT_EQ(harvest_and_free(&s2, 0, MIB(8), &h), OK);
 	EXPECT_EQ(s2.stats.leaf_4k, 512u) << "one table of four is left";
 	expect_maps(MIB(2), kDevice + MIB(2) + PAGE_SIZE, "used");
 	expect_nothing(0);
@@ -334,22 +326,13 @@ TEST_P(S2Harvest, an_unused_table_is_freed_only_with_all_of_its_range)
 	map(0, MIB(4));
 	harvest(0, MIB(4));
 	for (u64 size : {MIB(3), MIB(4)}) {
-		EXPECT_EQ(in_batch(&s2,
-				   [&](struct s2_batch *batch) {
-					   h = {};
-					   h.clear = true;
-					   h.tables = S2_TABLES_FREE;
-					   h.batch = batch;
-					   return s2_harvest(&s2, gpa(0), size, &h);
-				   }),
-			  OK);
+		EXPECT_EQ(harvest_and_free(&s2, 0, size, &h), OK);
 		EXPECT_EQ(h.young_count, 0u);
 		EXPECT_EQ(s2.stats.leaf_4k, size == MIB(3) ? 512u : 0u);
 		expect_nothing(0);
 	}
 }
 
-// Only a table of pages goes as one with what it maps.
 // Also where the table above says that nothing below it was used.
 TEST_P(S2Harvest, unused_tables_go_from_what_was_not_used_at_all)
 {
@@ -359,15 +342,7 @@ TEST_P(S2Harvest, unused_tables_go_from_what_was_not_used_at_all)
 	h.clear = true;
 	ASSERT_EQ(s2_harvest(&s2, gpa(GIB(1)), GIB(1), &h), OK); // and that of the table above
 	ASSERT_EQ(h.young_count, 0u);
-	EXPECT_EQ(in_batch(&s2,
-			   [&](struct s2_batch *batch) {
-				   h = {};
-				   h.clear = true;
-				   h.tables = S2_TABLES_FREE;
-				   h.batch = batch;
-				   return s2_harvest(&s2, gpa(GIB(1)), MIB(2), &h);
-			   }),
-		  OK);
+	EXPECT_EQ(harvest_and_free(&s2, GIB(1), MIB(2), &h), OK);
 	EXPECT_EQ(h.skipped_count, 1u);
 	expect_nothing(GIB(1));
 	expect_maps(GIB(1) + MIB(2), kDevice + GIB(1) + MIB(2) + PAGE_SIZE, "not in the range");

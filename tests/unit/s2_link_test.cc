@@ -231,15 +231,7 @@ TEST_P(S2Link, who_links_watches_and_frees_what_is_its_own)
 	EXPECT_EQ(h.young_count, 2u);
 	EXPECT_EQ(s2_harvest(&unified, gpa(0), GIB(4) + MIB(2), &h), DENIED);
 	touch(unified, used);
-	EXPECT_EQ(in_batch(&unified,
-			   [&](struct s2_batch *batch) {
-				   h = {};
-				   h.clear = true;
-				   h.tables = S2_TABLES_FREE;
-				   h.batch = batch;
-				   return s2_harvest(&unified, gpa(unused), MIB(4), &h);
-			   }),
-		  OK);
+	EXPECT_EQ(harvest_and_free(&unified, unused, MIB(4), &h), OK);
 	EXPECT_EQ(h.young_count, 1u);
 	EXPECT_EQ(s2_query(&unified, gpa(unused)).kind, S2_EMPTY);
 	EXPECT_EQ(s2_query(&unified, gpa(used)).kind, S2_LEAF);

@@ -52,6 +52,18 @@ inline enum status protect_of(struct s2 *s2, u64 at, u64 size, u8 perm)
 	});
 }
 
+// Begins to watch anew; tables of which nothing was used go, with what they map.
+inline enum status harvest_and_free(struct s2 *s2, u64 at, u64 size, struct s2_harvest *h)
+{
+	return in_batch(s2, [&](struct s2_batch *batch) {
+		*h = {};
+		h->clear = true;
+		h->tables = S2_TABLES_FREE;
+		h->batch = batch;
+		return s2_harvest(s2, gpa(at), size, h);
+	});
+}
+
 // Where tables have flags hardware sets them, and leaves'; others fault at the first use.
 inline u8 s2_hardware_flags(const struct s2_format *format)
 {
