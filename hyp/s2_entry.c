@@ -445,13 +445,13 @@ static bool retire_parts(struct s2_cursor *c, u64 *table, struct s2_batch *batch
 	return true;
 }
 
-bool s2_table_retire_if_empty(struct s2_cursor *c, struct s2_batch *batch)
+bool s2_table_retire_empty(struct s2_cursor *c, struct s2_batch *batch)
 {
 	const struct s2_format *f = c->format;
 	u64 *table = s2_entry_below(f, c->entry, c->level);
 	u64 linked = c->entry;
 
-	if (s2_table_live(table) != 0 || s2_table_is_linked(c->s2, table)) {
+	if (s2_table_is_linked(c->s2, table)) {
 		return false;
 	}
 	if (s2_entry_kind(f, linked, c->level) == S2_BROKEN) {

@@ -83,7 +83,7 @@ static enum s2_why judge_group(const struct s2_cursor *c, const u64 *slot)
 void s2_hint_change(struct s2_cursor *c, u64 count, struct s2_collapsed *report)
 {
 	const struct s2_format *f = c->format;
-	u64 group = s2_group_entries(f, c->level), size = group << f->shift[c->level];
+	u64 group = s2_group_entries(f, c->level), size = s2_group_span(f, c->level);
 	u64 at = align_down(c->gpa.v, size), *end = c->slot + count;
 	u64 *slot = c->slot - ((c->gpa.v - at) >> f->shift[c->level]);
 	bool give = report != NULL, cut = false;
@@ -121,7 +121,7 @@ void s2_hint_change(struct s2_cursor *c, u64 count, struct s2_collapsed *report)
 static u64 change_table(struct s2 *s2, u64 at, u64 end, unsigned level, struct s2_collapsed *report)
 {
 	unsigned shift = s2->format->shift[level];
-	u64 group = s2_group_entries(s2->format, level) << shift;
+	u64 group = s2_group_span(s2->format, level);
 	struct s2_cursor c;
 	enum s2_why why;
 
@@ -166,7 +166,7 @@ enum status s2_hint(struct s2 *s2, gpa_t at, u64 size, unsigned level, struct s2
 		return OK;
 	}
 	store_relaxed(&s2->hinted, true);
-	group = s2_group_entries(f, level) << f->shift[level];
+	group = s2_group_span(f, level);
 	return change_range(s2, align_up(at.v, group), align_down(at.v + size, group), level,
 			    report);
 }

@@ -108,7 +108,7 @@ void s2_retire_empty(struct s2_cursor *c, struct s2_batch *batch)
 	while (c->level < c->s2->root_level && s2_table_live(c->table[c->level]) == 0) {
 		s2_cursor_up(c);
 		if (!s2_entry_below(c->format, c->entry, c->level) ||
-		    !s2_table_retire_if_empty(c, batch)) {
+		    !s2_table_retire_empty(c, batch)) {
 			return;
 		}
 	}

@@ -70,6 +70,11 @@ static inline u64 s2_group_entries(const struct s2_format *f, unsigned level)
 	return BIT(f->contiguous_log2[level]);
 }
 
+static inline u64 s2_group_span(const struct s2_format *f, unsigned level)
+{
+	return s2_group_entries(f, level) << f->shift[level];
+}
+
 static inline hpa_t s2_entry_hpa(const struct s2_format *f, u64 entry)
 {
 	return hpa((entry & f->address) | ((entry & f->address_high) << f->address_high_shift));
@@ -596,10 +601,11 @@ void s2_table_hold(struct s2 *s2, u64 *table, u64 entries, unsigned level);
 
 /*
  * Unlinks the table that the cursor's entry leads to, of level 0 and whatever is in it (false: lost
- * a race, look again); or of any level, but only when it has nothing in it. Not one that is linked.
+ * a race, look again); or of any level, which was seen empty (false: it is in use again). Not one
+ * that is linked.
  */
 bool s2_table_retire(struct s2_cursor *c, struct s2_batch *batch);
-bool s2_table_retire_if_empty(struct s2_cursor *c, struct s2_batch *batch);
+bool s2_table_retire_empty(struct s2_cursor *c, struct s2_batch *batch);
 /* s2_range.c. Of all that became empty, from the one that the cursor stands in up. */
 void s2_retire_empty(struct s2_cursor *c, struct s2_batch *batch);
 

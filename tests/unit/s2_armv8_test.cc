@@ -343,6 +343,20 @@ TEST(S2Armv8, a_range_goes_in_few_instructions_where_there_are_ranges)
 	EXPECT_TRUE(flushes(0, 0, true, true).empty());
 }
 
+// What the batch reckons with is never less than what it takes, and little more.
+TEST(S2Armv8, the_cost_of_a_flush_bounds_its_instructions)
+{
+	for (u64 pages : std::vector<u64>{1, 3, 515, BIT(18) + 515, BIT(21) + 1, 5 * BIT(21) + 7}) {
+		size_t taken = flushes(pages, S2_LEVELS_MAX, true, true).size();
+		u64 cost = s2_armv8_flush_cost(&s2_armv8_4k, pages << 12, S2_LEVELS_MAX, true);
+
+		EXPECT_GE(cost, taken) << pages;
+		EXPECT_LE(cost, taken + 4) << pages;
+	}
+	EXPECT_EQ(s2_armv8_flush_cost(&s2_armv8_4k, 7 << 12, S2_LEVELS_MAX, false), 7u);
+	EXPECT_EQ(s2_armv8_flush_cost(&s2_armv8_4k, MIB(14), 1, false), 7u);
+}
+
 // With LPA2 an instruction begins at a multiple of 64 KiB, so may begin early; it covers all the
 // same, and goes on.
 TEST(S2Armv8, ranges_of_every_format_cover_what_was_asked)
