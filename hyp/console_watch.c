@@ -10,6 +10,7 @@
 #include "console_internal.h"
 #include "hyp/log.h"
 #include "hyp/summary.h"
+#include "hyp/time.h"
 #include "hyp/units.h"
 #include "hyp/vcpu.h"
 
@@ -90,5 +91,5 @@ void console_tick_at(u64 now_ns)
 
 void console_tick(void)
 {
-	console_tick_at(arch_ticks_to_ns(arch_now()));
+	console_tick_at(ticks_to_ns(arch_now()));
 }

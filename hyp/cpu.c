@@ -5,6 +5,7 @@
 #include "arch/cpu.h"
 #include "hyp/atomic.h"
 #include "hyp/log.h"
+#include "hyp/time.h"
 
 #define ONLINE_WAIT_NS 2000000000ull
 
@@ -22,7 +23,7 @@ void cpu_init(struct cpu *cpu, u32 id, u64 hw_id)
 
 static bool wait_online(const struct cpu *cpu)
 {
-	u64 deadline = arch_now() + arch_ns_to_ticks(ONLINE_WAIT_NS);
+	u64 deadline = arch_now() + ns_to_ticks(ONLINE_WAIT_NS);
 
 	while (!load_acquire(&cpu->online)) {
 		if (arch_now() > deadline) {

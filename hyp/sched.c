@@ -13,6 +13,7 @@
 
 #include "hyp/account.h"
 #include "hyp/log.h"
+#include "hyp/time.h"
 
 #include <arch/cpu.h>
 #include <arch/vm.h>
@@ -107,7 +108,7 @@ static struct cpu *find_idle(void)
 /* Virtual run time with what is not charged yet. */
 static u64 vruntime_now(const struct vcpu *vcpu, u64 now)
 {
-	u64 ns = arch_ticks_to_ns(now - load_relaxed(&vcpu->changed_at));
+	u64 ns = ticks_to_ns(now - load_relaxed(&vcpu->changed_at));
 
 	return load_relaxed(&vcpu->vruntime) + ns * WEIGHT_UNIT / vcpu->vm->weight;
 }
@@ -197,7 +198,7 @@ void sched_tick(void)
 
 void sched_every(u32 ms, void (*fn)(void))
 {
-	housekeeping.period_ticks = arch_ns_to_ticks(ms * 1000000ull);
+	housekeeping.period_ticks = ns_to_ticks(ms * 1000000ull);
 	housekeeping.next = arch_now() + housekeeping.period_ticks;
 	housekeeping.fn = fn;
 }
@@ -220,7 +221,7 @@ static void set_timer(struct cpu *cpu, u64 now)
 
 	cpu->contended = sched.runnable != NULL;
 	if (cpu->contended) {
-		deadline = min_u64(deadline, now + arch_ns_to_ticks(SLICE_NS));
+		deadline = min_u64(deadline, now + ns_to_ticks(SLICE_NS));
 	}
 	if (cpu->id == 0 && housekeeping.fn) {
 		deadline = min_u64(deadline, housekeeping.next);
@@ -233,7 +234,7 @@ static void set_timer(struct cpu *cpu, u64 now)
 
 static void start_running(struct cpu *cpu, struct vcpu *vcpu, u64 now)
 {
-	vcpu->stolen_ns += arch_ticks_to_ns(now - vcpu->changed_at);
+	vcpu->stolen_ns += ticks_to_ns(now - vcpu->changed_at);
 	vcpu->state = VCPU_RUNNING;
 	vcpu->changed_at = now;
 	store_release(&vcpu->cpu, cpu);
@@ -242,7 +243,7 @@ static void start_running(struct cpu *cpu, struct vcpu *vcpu, u64 now)
 
 static void charge(struct vcpu *vcpu, u64 now)
 {
-	u64 ns = arch_ticks_to_ns(now - vcpu->changed_at);
+	u64 ns = ticks_to_ns(now - vcpu->changed_at);
 
 	vcpu->run_ns += ns;
 	vcpu->vruntime += ns * WEIGHT_UNIT / vcpu->vm->weight;

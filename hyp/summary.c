@@ -10,6 +10,7 @@
 #include "hyp/exercise.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
+#include "hyp/time.h"
 #include "hyp/units.h"
 #include "hyp/vcpu.h"
 #include "hyp/vm.h"
@@ -90,7 +91,7 @@ struct vm_counters summary_counters(const struct vm *vm)
 		counters.run_ns += load_relaxed(&vcpu->run_ns);
 		counters.stolen_ns += load_relaxed(&vcpu->stolen_ns);
 		if (load_relaxed(&vcpu->state) == VCPU_RUNNING && since < now) {
-			counters.run_ns += arch_ticks_to_ns(now - since);
+			counters.run_ns += ticks_to_ns(now - since);
 		}
 	}
 	return counters;

@@ -19,6 +19,7 @@
 #include "hyp/frame.h"
 #include "hyp/log.h"
 #include "hyp/summary.h"
+#include "hyp/time.h"
 #include "hyp/vm.h"
 
 #include "arch/cpu.h"
@@ -237,7 +238,7 @@ static void put_account(struct json *json)
 {
 	u64 ticks = 0;
 
-	json_field(json, "ticks_hz", arch_timer_hz());
+	json_field(json, "ticks_hz", time_hz());
 	json_field(json, "before_guest_ticks", account_before_guest_ticks);
 	for (u32 i = 0; i < EXIT_REASON_COUNT; i++) {
 		ticks += account_inside_ticks((enum exit_reason)i);
@@ -259,7 +260,7 @@ void summary_print_json(enum run_status status)
 
 	json_open(&json, '{');
 	json_field(&json, "status", status);
-	json_field(&json, "run_ns", arch_ticks_to_ns(arch_now()));
+	json_field(&json, "run_ns", ticks_to_ns(arch_now()));
 	json_field(&json, "cpus", cpu_count);
 	json_field(&json, "kicks", cpu_kicks_sent);
 	json_field(&json, "refused", summary_refused());

@@ -12,6 +12,7 @@
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/sched.h"
+#include "hyp/time.h"
 #include "hyp/vcpu.h"
 
 #include <arch/cpu.h>
@@ -156,7 +157,7 @@ static bool decide_end(struct vm *vm, enum vm_state state, const char *words)
 		if (words) {
 			memcpy(vm->last_words, words, sizeof(vm->last_words));
 		}
-		vm->end_ns = arch_ticks_to_ns(arch_now());
+		vm->end_ns = ticks_to_ns(arch_now());
 		store_release(&vm->state, state);
 	}
 	lock_drop(&vm->lock);
@@ -223,7 +224,7 @@ static void reap(struct vm *vm)
 void vm_start(struct vm *vm)
 {
 	lock_take(&vm->lock);
-	vm->last_output_ns = arch_ticks_to_ns(arch_now());
+	vm->last_output_ns = ticks_to_ns(arch_now());
 	if (vm->start_ns == 0) {
 		vm->start_ns = vm->last_output_ns; /* a reset does not begin its time anew */
 	}

@@ -7,6 +7,7 @@
 #include "arch/boot.h"
 #include "arch/cpu.h"
 #include "hyp/atomic.h"
+#include "hyp/time.h"
 
 #include "layout.h"
 #include "machine.h"
@@ -97,7 +98,7 @@ static bool all_others_stopped(void)
 
 void arch_cpu_stop_others(void)
 {
-	u64 deadline = arch_now() + arch_ns_to_ticks(STOP_WAIT_NS);
+	u64 deadline = arch_now() + ns_to_ticks(STOP_WAIT_NS);
 
 	for (u32 i = 0; i < CPU_MAX; i++) {
 		if (&cpus[i] != this_cpu() && load_acquire(&cpus[i].online)) {

@@ -129,21 +129,6 @@ void arch_publish_memory(unused const void *start, unused u64 size)
 
 /* ---- Time ---------------------------------------------------------------------------------- */
 
-u64 arch_timer_hz(void)
-{
-	return 1000000000;
-}
-
-u64 arch_ticks_to_ns(u64 ticks)
-{
-	return ticks;
-}
-
-u64 arch_ns_to_ticks(u64 ns)
-{
-	return ns;
-}
-
 void arch_timer_set(unused u64 deadline)
 {
 }

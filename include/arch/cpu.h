@@ -31,11 +31,6 @@ noreturn_fn void arch_machine_end(int status);
 void arch_uart_putc(u8 byte);
 int arch_uart_getc(void);
 
-/* Time: ticks since power-on, monotonic on all CPUs, and their rate. */
-u64 arch_timer_hz(void);
-u64 arch_ticks_to_ns(u64 ticks);
-u64 arch_ns_to_ticks(u64 ns);
-
 /* This CPU's hypervisor timer: fires at `deadline` (ticks); ~0 turns it off. */
 void arch_timer_set(u64 deadline);
 
