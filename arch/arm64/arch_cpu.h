@@ -5,7 +5,6 @@
 #include "hyp/types.h"
 
 struct arch_cpu {
-	u64 stack_top;	       /* of this CPU's own stack */
 	u64 emergency_top;     /* of the stack for EL2 exceptions: the other may be what broke */
 	u64 redistributor;     /* address of this CPU's GICR frame */
 	u32 exceptions;	       /* EL2 exceptions taken here, and none is survived: see trap.c */

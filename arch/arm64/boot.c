@@ -37,18 +37,6 @@ const struct boot_info *arch_boot_info(void)
 	return &machine.info;
 }
 
-void boot_refuse(const char *format, ...)
-{
-	char text[240];
-	va_list args;
-
-	va_start(args, format);
-	text_vformat(text, sizeof(text), format, args);
-	va_end(args);
-	log_raw("lamina: cannot boot on this machine: %s\n", text);
-	arch_machine_end(RUN_PANICKED);
-}
-
 /* The tree's extent, from the two words of its header that can be read with the MMU off. */
 static struct boot_range device_tree_range(u64 address)
 {
@@ -78,7 +66,7 @@ const struct mmu_registers *boot_early(u64 device_tree)
 {
 	cpu_init(&cpus[0], 0, read_sysreg(mpidr_el1) & MPIDR_AFFINITY);
 	write_sysreg(tpidr_el2, (u64)&cpus[0]);
-	smp_set_stacks(&cpus[0]);
+	cpus[0].arch.emergency_top = own_emergency_top(0);
 	el2_init();
 	machine.device_tree = device_tree_range(device_tree);
 	return mmu_build_early(&machine.device_tree);

@@ -2,18 +2,10 @@
 #ifndef LAYOUT_H
 #define LAYOUT_H
 
-/*
- * Each CPU has, from its slot's start: an unmapped guard page, its emergency stack, an unmapped
- * guard page, its stack. Stacks grow down, so whoever overflows one meets a hole.
- */
-#define STACK_GUARD_SIZE 0x1000
-#define STACK_EMERGENCY_SIZE 0x2000
-#define STACK_SIZE 0x4000
-#define STACK_SLOT_SIZE (2 * STACK_GUARD_SIZE + STACK_EMERGENCY_SIZE + STACK_SIZE)
-#define STACK_SLOTS 16 /* CPU_MAX */
+#include "hyp/stack.h"
 
 /* Offsets in struct cpu. */
-#define CPU_ARCH_EMERGENCY_TOP 40
+#define CPU_ARCH_EMERGENCY_TOP 32
 
 /* struct trap_frame: x0..x30, sp, elr, spsr, esr, far. */
 #define TRAP_FRAME_SP 248

@@ -3,6 +3,7 @@
 #define MACHINE_H
 
 #include "arch/boot.h"
+#include "hyp/own.h"
 
 #define MACHINE_GICR_REGIONS_MAX 4
 
@@ -31,13 +32,6 @@ struct machine {
 
 extern struct machine machine;
 
-/* Section borders, from link.ld. */
-extern u8 image_start[], text_end[], rodata_end[], data_start[], data_end[], stacks_start[],
-	image_end[];
-
-/* The machine cannot be booted on: says why, and ends the run with status 2. */
-__attribute__((format(printf, 1, 2))) noreturn_fn void boot_refuse(const char *format, ...);
-
 /* ---- What boot.c and smp.c call, in order; each per CPU unless it says otherwise ---------------
  */
 
@@ -65,7 +59,6 @@ void timer_disarm(void);
 
 void uart_init(void);	 /* CPU 0 alone */
 void publish_init(void); /* CPU 0 alone: arch_publish_memory */
-void smp_set_stacks(struct cpu *cpu);
 
 /* PSCI (DEN0022) of the firmware, by SMC. psci_cpu_on: 0 or a negative PSCI error. */
 s64 psci_cpu_on(u64 affinity, u64 entry, u64 context);
@@ -73,10 +66,5 @@ noreturn_fn void psci_system_off(void);
 
 /* This CPU sleeps for ever, interrupts masked. */
 noreturn_fn void cpu_park(void);
-
-/* Prints the call chain that begins at frame pointer `fp`, innermost function `pc`. */
-void backtrace_print(u64 pc, u64 fp);
-/* "name+0x12" or "" for an address in the image. */
-void backtrace_symbol(u64 address, char *text, size_t size);
 
 #endif

@@ -1,12 +1,6 @@
 /*
- * EL2's own address space: VA = PA, 4 KiB granule, 48 bits, four levels.
- *
- * RAM is data: writable, never executable. The image is in it with its own permissions, W^X
- * throughout (SCTLR_EL2.WXN makes sure). Devices are mapped where the device tree has them, and
- * nothing else is: neither page 0 nor the guard pages under the stacks.
- *
- * The tables are built once, out of sight, and never change afterwards. Pages for them come from a
- * fixed pool; a machine that needs more is refused. Manual: DDI 0487, D8.
+ * EL2's own address space: 4 KiB granule, 48 bits, four levels; SCTLR_EL2.WXN makes sure of W^X.
+ * What is mapped is told by hyp/own.h. Manual: DDI 0487, D8.
  */
 #include "hyp/log.h"
 
@@ -14,12 +8,7 @@
 #include "machine.h"
 #include "sysreg.h"
 
-#define ENTRIES 512
-#define INDEX_BITS 9
-#define ROOT_LEVEL 3 /* counted from the leaf, as everywhere in Lamina */
-#define BLOCK_LEVEL_MAX 2
 #define VA_BITS 48
-#define POOL_TABLES 32
 
 #define ENTRY_VALID BIT(0)
 #define ENTRY_TABLE BIT(1) /* at level 0: a page; above: a table, not a block */
@@ -40,68 +29,36 @@ enum { ATTR_DEVICE, ATTR_NORMAL };
 #define LEAF_NORMAL (LEAF | field_set(ATTR_NORMAL, ENTRY_ATTR) | field_set(SH_INNER, ENTRY_SH))
 #define LEAF_DEVICE (LEAF | field_set(ATTR_DEVICE, ENTRY_ATTR) | field_set(SH_OUTER, ENTRY_SH))
 
-#define MAP_DATA (LEAF_NORMAL | ENTRY_XN)
-#define MAP_CONSTANT (LEAF_NORMAL | ENTRY_XN | ENTRY_READ_ONLY)
-#define MAP_TEXT (LEAF_NORMAL | ENTRY_READ_ONLY)
-#define MAP_DEVICE (LEAF_DEVICE | ENTRY_XN)
-#define MAP_EARLY_IMAGE LEAF_NORMAL
+#define BLOCK_LEVEL_MAX 2
 
-static u64 pool[POOL_TABLES][ENTRIES] __attribute__((aligned(4096)));
-static u32 pool_used;
 static struct mmu_registers early_registers, final_registers;
 
-static u64 *table_new(void)
+u64 arch_own_leaf(u64 address, unsigned level, enum own_kind kind)
 {
-	if (pool_used == POOL_TABLES) {
-		boot_refuse("memory and devices need more than %d table pages", POOL_TABLES);
-	}
-	return pool[pool_used++]; /* in bss, so zero */
+	const u64 attributes[] = {
+		[OWN_DATA] = LEAF_NORMAL | ENTRY_XN,
+		[OWN_CONSTANT] = LEAF_NORMAL | ENTRY_XN | ENTRY_READ_ONLY,
+		[OWN_TEXT] = LEAF_NORMAL | ENTRY_READ_ONLY,
+		[OWN_DEVICE] = LEAF_DEVICE | ENTRY_XN,
+		[OWN_EARLY] = LEAF_NORMAL,
+	};
+
+	return address | attributes[kind] | (level == 0 ? ENTRY_TABLE : 0);
 }
 
-static u64 level_size(unsigned level)
+u64 arch_own_table(const u64 *table)
 {
-	return PAGE_SIZE << (level * INDEX_BITS);
+	return (u64)table | ENTRY_TABLE | ENTRY_VALID;
 }
 
-static u64 *entry_at(u64 *table, u64 address, unsigned level)
+u64 *arch_own_table_of(u64 entry, unused unsigned level)
 {
-	return &table[(address / level_size(level)) % ENTRIES];
+	return entry & ENTRY_TABLE ? (u64 *)(entry & ENTRY_ADDRESS) : NULL;
 }
 
-static void map_one(u64 *root, u64 address, unsigned level, u64 attributes)
+unsigned arch_own_leaf_level_max(void)
 {
-	u64 *table = root;
-	u64 *entry;
-
-	for (unsigned at = ROOT_LEVEL; at > level; at--) {
-		entry = entry_at(table, address, at);
-		if (*entry == 0) {
-			*entry = (u64)table_new() | ENTRY_TABLE | ENTRY_VALID;
-		}
-		if ((*entry & ENTRY_TABLE) == 0) {
-			boot_refuse("two things are at address 0x%lx", address);
-		}
-		table = (u64 *)(*entry & ENTRY_ADDRESS);
-	}
-	entry = entry_at(table, address, level);
-	if (*entry != 0) {
-		boot_refuse("two things are at address 0x%lx", address);
-	}
-	*entry = address | attributes | (level == 0 ? ENTRY_TABLE : 0);
-}
-
-/* Maps [start, end), whole pages, with the largest leaves that fit. Nothing may be there. */
-static void map_range(u64 *root, u64 start, u64 end, u64 attributes)
-{
-	while (start < end) {
-		unsigned level = BLOCK_LEVEL_MAX;
-
-		while (!is_aligned(start, level_size(level)) || end - start < level_size(level)) {
-			level--;
-		}
-		map_one(root, start, level, attributes);
-		start += level_size(level);
-	}
+	return BLOCK_LEVEL_MAX;
 }
 
 static unsigned physical_bits(void)
@@ -142,77 +99,26 @@ static void fill_registers(struct mmu_registers *registers, const u64 *root, u64
 
 const struct mmu_registers *mmu_build_early(const struct boot_range *device_tree)
 {
-	u64 *root = table_new();
+	u64 *root = own_map_new();
 
-	map_range(root, (u64)image_start, (u64)image_end, MAP_EARLY_IMAGE);
-	map_range(root, align_down(device_tree->start, PAGE_SIZE),
-		  align_up(device_tree->end, PAGE_SIZE), MAP_CONSTANT);
-	map_range(root, UART_DEFAULT_BASE, UART_DEFAULT_BASE + PAGE_SIZE, MAP_DEVICE);
+	own_map_range(root, (u64)image_start, (u64)image_end, OWN_EARLY);
+	own_map_range(root, align_down(device_tree->start, PAGE_SIZE),
+		      align_up(device_tree->end, PAGE_SIZE), OWN_CONSTANT);
+	own_map_range(root, UART_DEFAULT_BASE, UART_DEFAULT_BASE + PAGE_SIZE, OWN_DEVICE);
 	fill_registers(&early_registers, root, 0);
 	return &early_registers;
 }
 
-static void map_stacks(u64 *root)
-{
-	for (u32 i = 0; i < STACK_SLOTS; i++) {
-		u64 emergency = (u64)stacks_start + i * STACK_SLOT_SIZE + STACK_GUARD_SIZE;
-		u64 stack = emergency + STACK_EMERGENCY_SIZE + STACK_GUARD_SIZE;
-
-		map_range(root, emergency, emergency + STACK_EMERGENCY_SIZE, MAP_DATA);
-		map_range(root, stack, stack + STACK_SIZE, MAP_DATA);
-	}
-}
-
-static void map_image(u64 *root)
-{
-	map_range(root, (u64)image_start, (u64)text_end, MAP_TEXT);
-	map_range(root, (u64)text_end, (u64)rodata_end, MAP_CONSTANT);
-	map_range(root, (u64)data_start, (u64)data_end, MAP_DATA);
-	map_stacks(root);
-}
-
-static void map_memory(u64 *root)
-{
-	const struct boot_range image = {(u64)image_start, (u64)image_end};
-	bool image_seen = false;
-
-	for (u32 i = 0; i < machine.info.bank_count; i++) {
-		struct boot_range bank = machine.info.banks[i];
-
-		if (bank.end > BIT(physical_bits()) || bank.end > BIT(VA_BITS)) {
-			boot_refuse("memory bank [0x%lx, 0x%lx) is beyond %u address bits",
-				    bank.start, bank.end, physical_bits());
-		}
-		if (bank.start <= image.start && image.end <= bank.end) {
-			map_range(root, bank.start, image.start, MAP_DATA);
-			bank.start = image.end;
-			image_seen = true;
-		}
-		map_range(root, bank.start, bank.end, MAP_DATA);
-	}
-	if (!image_seen) {
-		boot_refuse("Lamina's image [0x%lx, 0x%lx) is in no memory bank", image.start,
-			    image.end);
-	}
-}
-
-static void map_device(u64 *root, struct boot_range device)
-{
-	map_range(root, align_down(device.start, PAGE_SIZE), align_up(device.end, PAGE_SIZE),
-		  MAP_DEVICE);
-}
-
 const struct mmu_registers *mmu_build(void)
 {
-	u64 *root = table_new();
+	u64 *root = own_map_new();
 
-	map_memory(root);
-	map_image(root);
-	map_device(root, machine.gicd);
+	own_map_memory(root, &machine.info, (unsigned)min_u64(physical_bits(), VA_BITS));
+	own_map_device(root, machine.gicd);
 	for (u32 i = 0; i < machine.gicr_count; i++) {
-		map_device(root, machine.gicr[i]);
+		own_map_device(root, machine.gicr[i]);
 	}
-	map_device(root, machine.uart);
+	own_map_device(root, machine.uart);
 	fill_registers(&final_registers, root, SCTLR_WXN);
 	return &final_registers;
 }

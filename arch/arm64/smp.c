@@ -35,14 +35,6 @@ static struct secondary_boot records[CPU_MAX];
 
 extern u8 secondary_start[];
 
-void smp_set_stacks(struct cpu *cpu)
-{
-	u64 slot = (u64)stacks_start + cpu->id * STACK_SLOT_SIZE;
-
-	cpu->arch.emergency_top = slot + STACK_GUARD_SIZE + STACK_EMERGENCY_SIZE;
-	cpu->arch.stack_top = slot + STACK_SLOT_SIZE;
-}
-
 static void clean_to_coherency(const void *start, u64 size)
 {
 	u64 line = 4ull << field_get(read_sysreg(ctr_el0), CTR_DMINLINE);
@@ -57,10 +49,10 @@ enum status arch_cpu_start(struct cpu *cpu)
 {
 	struct secondary_boot *record = &records[cpu->id];
 
-	smp_set_stacks(cpu);
+	cpu->arch.emergency_top = own_emergency_top(cpu->id);
 	record->mmu = *mmu_registers();
 	record->cpu = cpu;
-	record->stack_top = cpu->arch.stack_top;
+	record->stack_top = own_stack_top(cpu->id);
 	clean_to_coherency(record, sizeof(*record));
 	return psci_cpu_on(cpu->hw_id, (u64)secondary_start, (u64)record) == 0 ? OK : INVALID;
 }

@@ -95,21 +95,6 @@ static const char *fault_name(u64 esr)
 	}
 }
 
-/* "" unless `address` is in the hole under a stack. */
-static const char *guard_name(u64 address)
-{
-	u64 offset = (address - (u64)stacks_start) % STACK_SLOT_SIZE;
-
-	if (address < (u64)stacks_start || address >= (u64)image_end) {
-		return "";
-	}
-	if (offset < STACK_GUARD_SIZE) {
-		return " (guard page: emergency stack overflow)";
-	}
-	offset -= STACK_GUARD_SIZE + STACK_EMERGENCY_SIZE;
-	return offset < STACK_GUARD_SIZE ? " (guard page: stack overflow)" : "";
-}
-
 static void print_cause(const struct trap_frame *frame, enum trap_kind kind)
 {
 	static const char *const kinds[] = {"", "IRQ although masked", "FIQ although masked",
@@ -126,7 +111,7 @@ static void print_cause(const struct trap_frame *frame, enum trap_kind kind)
 								: "reading";
 
 		log_raw("%s at EL2 %s 0x%lx: %s%s\n", class_name(frame->esr), verb, frame->far,
-			fault_name(frame->esr), guard_name(frame->far));
+			fault_name(frame->esr), own_stack_hole(frame->far));
 		return;
 	}
 	log_raw("%s at EL2\n", class_name(frame->esr));
