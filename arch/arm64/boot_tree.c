@@ -95,60 +95,13 @@ static void expect_interrupt(const struct tree *tree, int node, int index, u32 i
 
 /* ---- What becomes boot_info ------------------------------------------------------------------ */
 
-static void reserve(u64 start, u64 end)
-{
-	struct boot_info *info = &machine.info;
-
-	if (info->reserved_count == BOOT_RESERVED_MAX) {
-		boot_refuse("more than %d reserved ranges", BOOT_RESERVED_MAX);
-	}
-	info->reserved[info->reserved_count++] =
-		(struct boot_range){align_down(start, PAGE_SIZE), align_up(end, PAGE_SIZE)};
-}
-
-static void add_bank(struct boot_range bank)
-{
-	struct boot_info *info = &machine.info;
-	u32 at;
-
-	bank.start = align_up(bank.start, PAGE_SIZE);
-	bank.end = align_down(bank.end, PAGE_SIZE);
-	if (bank.start >= bank.end) {
-		return;
-	}
-	if (info->bank_count == BOOT_BANKS_MAX) {
-		boot_refuse("more than %d banks of memory", BOOT_BANKS_MAX);
-	}
-	for (at = info->bank_count++; at > 0 && info->banks[at - 1].start > bank.start; at--) {
-		info->banks[at] = info->banks[at - 1];
-	}
-	info->banks[at] = bank;
-}
-
 static void read_memory(const struct tree *tree, int node)
 {
 	struct boot_range bank;
 
 	for (int i = 0; read_reg(tree, node, i, &bank); i++) {
-		add_bank(bank);
+		boot_add_bank(&machine.info, bank);
 	}
-}
-
-static void add_module(struct config_module module)
-{
-	struct boot_info *info = &machine.info;
-	u32 at;
-
-	if (info->module_count == BOOT_MODULES_MAX) {
-		boot_refuse("more than %d modules", BOOT_MODULES_MAX);
-	}
-	for (at = info->module_count++; at > 0; at--) {
-		if (info->modules[at - 1].bytes < module.bytes) {
-			break;
-		}
-		info->modules[at] = info->modules[at - 1];
-	}
-	info->modules[at] = module;
 }
 
 /* "" when the node has none; a property that does not end in a zero byte is refused. */
@@ -177,12 +130,11 @@ static void read_module(const struct tree *tree, int node)
 	if (!read_reg(tree, node, 0, &range) || range.start == range.end) {
 		boot_refuse("device tree: %s: an empty module", name_of(tree, node));
 	}
-	add_module((struct config_module){
-		.name = read_text(tree, node, "bootargs"),
-		.bytes = (const u8 *)range.start,
-		.size = range.end - range.start,
-	});
-	reserve(range.start, range.end);
+	boot_add_module(&machine.info, (struct config_module){
+					       .name = read_text(tree, node, "bootargs"),
+					       .bytes = (const u8 *)range.start,
+					       .size = range.end - range.start,
+				       });
 }
 
 static void read_chosen(const struct tree *tree, int node)
@@ -211,7 +163,7 @@ static void read_reserved_memory(const struct tree *tree, int node)
 			continue; /* dynamic ones have no place yet */
 		}
 		for (int i = 0; read_reg(tree, child, i, &range); i++) {
-			reserve(range.start, range.end);
+			boot_reserve(&machine.info, range.start, range.end);
 		}
 	}
 }
@@ -228,20 +180,6 @@ static bool is_disabled(const struct tree *tree, int node)
 	return is_text(tree, node, "status", "disabled") || is_text(tree, node, "status", "fail");
 }
 
-static void add_cpu(u64 hw_id)
-{
-	struct boot_info *info = &machine.info;
-
-	if (hw_id == cpus[0].hw_id) {
-		return; /* has its place already */
-	}
-	if (info->cpu_count == CPU_MAX) {
-		info->cpus_ignored++;
-		return;
-	}
-	info->cpu_hw_ids[info->cpu_count++] = hw_id;
-}
-
 static void read_cpus(const struct tree *tree, int node)
 {
 	int child, bytes;
@@ -251,7 +189,7 @@ static void read_cpus(const struct tree *tree, int node)
 	if (cells != 1 && cells != 2) {
 		boot_refuse("device tree: cpus: #address-cells is %d", cells);
 	}
-	machine.info.cpu_hw_ids[machine.info.cpu_count++] = cpus[0].hw_id;
+	boot_add_cpu(&machine.info, cpus[0].hw_id);
 	fdt_for_each_subnode(child, tree->fdt, node)
 	{
 		const fdt32_t *reg = fdt_getprop(tree->fdt, child, "reg", &bytes);
@@ -263,7 +201,7 @@ static void read_cpus(const struct tree *tree, int node)
 			boot_refuse("device tree: %s: reg is no CPU number", name_of(tree, child));
 		}
 		boot_cpu_listed |= read_cells(reg, cells) == cpus[0].hw_id;
-		add_cpu(read_cells(reg, cells));
+		boot_add_cpu(&machine.info, read_cells(reg, cells));
 	}
 	if (!boot_cpu_listed) {
 		boot_refuse("device tree: cpus: the CPU that boots (MPIDR 0x%lx) is not listed",
@@ -373,61 +311,6 @@ static read_fn find_by_name(const struct tree *tree, int node)
 
 /* ---- The whole ------------------------------------------------------------------------------- */
 
-static bool overlaps(struct boot_range a, struct boot_range b)
-{
-	return a.start < b.end && b.start < a.end;
-}
-
-static bool in_memory(struct boot_range range)
-{
-	for (u32 i = 0; i < machine.info.bank_count; i++) {
-		const struct boot_range *bank = &machine.info.banks[i];
-
-		if (bank->start <= range.start && range.end <= bank->end) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static void check_banks(void)
-{
-	const struct boot_info *info = &machine.info;
-
-	if (info->bank_count == 0) {
-		boot_refuse("device tree: no memory node");
-	}
-	for (u32 i = 1; i < info->bank_count; i++) {
-		if (overlaps(info->banks[i - 1], info->banks[i])) {
-			boot_refuse("device tree: memory banks at 0x%lx and 0x%lx overlap",
-				    info->banks[i - 1].start, info->banks[i].start);
-		}
-	}
-}
-
-static void check_modules(void)
-{
-	const struct boot_info *info = &machine.info;
-	const struct boot_range image = {(u64)image_start, (u64)image_end};
-	struct boot_range before = machine.device_tree;
-
-	for (u32 i = 0; i < info->module_count; i++) {
-		u64 start = (u64)info->modules[i].bytes;
-		struct boot_range module = {start, start + info->modules[i].size};
-
-		if (!in_memory(module)) {
-			boot_refuse("module '%s' [0x%lx, 0x%lx) is not in memory",
-				    info->modules[i].name, module.start, module.end);
-		}
-		if (overlaps(module, image) || overlaps(module, machine.device_tree) ||
-		    overlaps(module, before)) {
-			boot_refuse("module '%s' at 0x%lx overlaps what is there already",
-				    info->modules[i].name, module.start);
-		}
-		before = module;
-	}
-}
-
 static void check_devices(void)
 {
 	if (machine.info.cpu_count == 0) {
@@ -451,11 +334,10 @@ static void read_reservations(const void *fdt)
 {
 	u64 start, size;
 
-	reserve((u64)image_start, (u64)image_end);
-	reserve(machine.device_tree.start, machine.device_tree.end);
+	boot_reserve(&machine.info, machine.device_tree.start, machine.device_tree.end);
 	for (int i = 0; i < fdt_num_mem_rsv(fdt); i++) {
 		if (fdt_get_mem_rsv(fdt, i, &start, &size) == 0) {
-			reserve(start, start + size);
+			boot_reserve(&machine.info, start, start + size);
 		}
 	}
 }
@@ -488,7 +370,6 @@ void boot_tree_read(const void *fdt)
 			read(&tree, node);
 		}
 	}
-	check_banks();
 	check_devices();
-	check_modules();
+	boot_check(&machine.info, machine.device_tree);
 }

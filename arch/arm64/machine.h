@@ -3,6 +3,7 @@
 #define MACHINE_H
 
 #include "arch/boot.h"
+#include "hyp/boot_info.h"
 #include "hyp/own.h"
 
 #define MACHINE_GICR_REGIONS_MAX 4
