@@ -8,6 +8,8 @@
 #include "hyp/time.h"
 
 #define ONLINE_WAIT_NS 2000000000ull
+/* Longer than any work of Lamina's should take. */
+#define STOP_WAIT_NS 10000000ull
 
 struct cpu cpus[CPU_MAX];
 u32 cpu_count = 1;
@@ -73,4 +75,39 @@ void cpu_kick(struct cpu *cpu)
 	}
 	atomic_add(&cpu_kicks_sent, 1);
 	arch_cpu_send_kick(cpu);
+}
+
+void cpu_park(void)
+{
+	store_release(&this_cpu()->stopped, true);
+	arch_cpu_halt();
+}
+
+static bool is_to_stop(const struct cpu *cpu)
+{
+	return cpu != this_cpu() && load_acquire(&cpu->online) && !load_acquire(&cpu->stopped);
+}
+
+static bool all_others_stopped(void)
+{
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		if (is_to_stop(&cpus[i])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void cpu_stop_others(void)
+{
+	u64 deadline = arch_now() + ns_to_ticks(STOP_WAIT_NS);
+
+	for (u32 i = 0; i < CPU_MAX; i++) {
+		if (is_to_stop(&cpus[i])) {
+			arch_cpu_send_stop(&cpus[i]);
+		}
+	}
+	while (!all_others_stopped() && arch_now() < deadline) {
+		cpu_relax();
+	}
 }

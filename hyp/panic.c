@@ -42,7 +42,7 @@ void panic_begin(void)
 
 	become_reporter();
 	log_panicking = true;
-	arch_cpu_stop_others();
+	cpu_stop_others();
 	log_raw("\nPANIC cpu%u", this_cpu_id());
 	if (vcpu != NULL) {
 		log_raw(" d%u.v%u", vcpu->vm->number, vcpu->id);

@@ -9,7 +9,6 @@ struct arch_cpu {
 	u64 redistributor;     /* address of this CPU's GICR frame */
 	u32 exceptions;	       /* EL2 exceptions taken here, and none is survived: see trap.c */
 	void (*on_trap)(void); /* where to go if an instruction is not there; never returns */
-	bool stopped;	       /* parked for good: see arch_cpu_stop_others() */
 };
 
 #endif

@@ -65,7 +65,4 @@ void publish_init(void); /* CPU 0 alone: arch_publish_memory */
 s64 psci_cpu_on(u64 affinity, u64 entry, u64 context);
 noreturn_fn void psci_system_off(void);
 
-/* This CPU sleeps for ever, interrupts masked. */
-noreturn_fn void cpu_park(void);
-
 #endif

@@ -7,15 +7,10 @@
 #include "arch/boot.h"
 #include "arch/cpu.h"
 #include "hyp/atomic.h"
-#include "hyp/time.h"
 
 #include "layout.h"
 #include "machine.h"
 #include "sysreg.h"
-
-/* How long arch_cpu_stop_others() waits for the rest, in ns: longer than any work at EL2 should
- * take. */
-#define STOP_WAIT_NS 10000000ull
 
 struct secondary_boot {
 	struct mmu_registers mmu;
@@ -69,37 +64,16 @@ void smp_secondary(struct cpu *cpu)
 	cpu_main(cpu);
 }
 
-void cpu_park(void)
+void arch_cpu_halt(void)
 {
-	store_release(&this_cpu()->arch.stopped, true);
 	for (;;) {
 		__asm__ volatile("wfi" ::: "memory");
 	}
 }
 
-static bool all_others_stopped(void)
+void arch_cpu_send_stop(struct cpu *cpu)
 {
-	for (u32 i = 0; i < CPU_MAX; i++) {
-		if (&cpus[i] != this_cpu() && load_acquire(&cpus[i].online) &&
-		    !load_acquire(&cpus[i].arch.stopped)) {
-			return false;
-		}
-	}
-	return true;
-}
-
-void arch_cpu_stop_others(void)
-{
-	u64 deadline = arch_now() + ns_to_ticks(STOP_WAIT_NS);
-
-	for (u32 i = 0; i < CPU_MAX; i++) {
-		if (&cpus[i] != this_cpu() && load_acquire(&cpus[i].online)) {
-			gic_send_sgi(INTID_STOP, cpus[i].hw_id);
-		}
-	}
-	while (!all_others_stopped() && arch_now() < deadline) {
-		cpu_relax();
-	}
+	gic_send_sgi(INTID_STOP, cpu->hw_id);
 }
 
 void arch_cpu_send_kick(struct cpu *cpu)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "hyp/atomic.h"
 #include "hyp/log.h"
@@ -71,8 +72,17 @@ void arch_irq_poll(void)
 {
 }
 
-void arch_cpu_stop_others(void)
+/* A thread cannot be stopped; who panics ends the test anyway. */
+void arch_cpu_send_stop(struct cpu *cpu)
 {
+	store_release(&cpu->stopped, true);
+}
+
+void arch_cpu_halt(void)
+{
+	for (;;) {
+		pause();
+	}
 }
 
 /* ---- Memory -------------------------------------------------------------------------------- */

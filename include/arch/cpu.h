@@ -21,8 +21,10 @@ void arch_cpu_idle(void);
  */
 void arch_irq_poll(void);
 
-/* Stops all other CPUs, as far as they answer. For panic. */
-void arch_cpu_stop_others(void);
+/* Asks another CPU to call cpu_park(), whatever it does now. For panic. */
+void arch_cpu_send_stop(struct cpu *cpu);
+/* Sleeps for good: no interrupt is taken any more. */
+noreturn_fn void arch_cpu_halt(void);
 
 /* Ends the machine; the launcher sees `status` as its exit status where the machine can tell it. */
 noreturn_fn void arch_machine_end(int status);

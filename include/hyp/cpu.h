@@ -31,6 +31,7 @@ struct cpu {
 
 	/* Read by others. */
 	bool online;
+	bool stopped;	/* parked for good: see cpu_stop_others() */
 	bool idle;	/* waits for work; who calls it clears this, and kicks */
 	bool contended; /* somebody waited when it chose: slice timer on, WFI trapped */
 } __attribute__((aligned(64)));
@@ -61,5 +62,10 @@ void cpu_init(struct cpu *cpu, u32 id, u64 hw_id);
  * refused (which is logged) and cpu_count is final. Once, on CPU 0.
  */
 void cpu_start_others(void);
+
+/* Stops all other CPUs, as far as they answer, and waits for that, not for long. For panic. */
+void cpu_stop_others(void);
+/* The caller was asked to stop. */
+noreturn_fn void cpu_park(void);
 
 #endif
