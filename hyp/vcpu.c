@@ -76,8 +76,9 @@ static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
 	struct exit *e = &vcpu->exit;
 	u64 offset = e->gpa.v - region->base.v;
 
-	/* Without a decoded syndrome (load pair, writeback) the access cannot be done for the
-	 * guest. */
+	arch_vcpu_decode_access(vcpu);
+	/* Without a decoded access (on Arm: load pair, writeback) it cannot be done for the guest.
+	 */
 	if (!e->decoded || offset + e->size > region->size) {
 		arch_vcpu_inject_abort(vcpu);
 		return;
@@ -142,9 +143,20 @@ static void crash_unknown(struct vcpu *vcpu)
 		 vcpu->id, (unsigned long long)vcpu->exit.syndrome, state);
 }
 
+/* The guest's own doing, and on a machine the end of it. */
+static void crash_shutdown(struct vcpu *vcpu)
+{
+	char state[160];
+
+	arch_vcpu_describe(vcpu, state, sizeof(state));
+	vm_crash(vcpu->vm, "vCPU %u: a fault while faults were delivered (triple fault); %s",
+		 vcpu->id, state);
+}
+
 static void handle_exit(struct vcpu *vcpu)
 {
 	switch (vcpu->exit.reason) {
+	case EXIT_PORT:
 	case EXIT_HYPERCALL:
 	case EXIT_REGISTER:
 	case EXIT_IPI:
@@ -165,6 +177,9 @@ static void handle_exit(struct vcpu *vcpu)
 	case EXIT_RELAX:
 		arch_vcpu_skip(vcpu);
 		atomic_or(&vcpu->requests, VCPU_REQUEST_RELAX);
+		break;
+	case EXIT_SHUTDOWN:
+		crash_shutdown(vcpu);
 		break;
 	default:
 		crash_unknown(vcpu);

@@ -41,6 +41,11 @@ static inline void arch_vcpu_skip(struct vcpu *vcpu)
 	}
 }
 
+/* The syndrome told all. */
+static inline void arch_vcpu_decode_access(unused struct vcpu *vcpu)
+{
+}
+
 /* Register 31 is the zero register. */
 static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
 {

@@ -16,6 +16,11 @@ static inline void arch_vcpu_skip(struct vcpu *vcpu)
 	vcpu->arch.pc += 4;
 }
 
+/* The exit told all. */
+static inline void arch_vcpu_decode_access(unused struct vcpu *vcpu)
+{
+}
+
 static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
 {
 	return n < 31 ? vcpu->arch.x[n] : 0;

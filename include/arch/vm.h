@@ -38,7 +38,7 @@ void arch_vcpu_put(struct vcpu *vcpu);
 void arch_vcpu_sync_irqs(struct vcpu *vcpu);
 
 /*
- * Handles exits that only this architecture has: HYPERCALL, REGISTER, IPI, CACHE. Moves
+ * Handles exits that only this architecture has: PORT, HYPERCALL, REGISTER, IPI, CACHE. Moves
  * the pc on where the instruction is done. The vCPU is loaded.
  */
 void arch_vcpu_emulate(struct vcpu *vcpu);
@@ -59,9 +59,10 @@ u64 arch_vcpu_pc(const struct vcpu *vcpu);
 
 /*
  * In <arch_enter.h>, inline: arch_vcpu_enter(vcpu) runs the guest until it exits and fills
- * vcpu->exit; arch_vcpu_skip(vcpu) moves the pc behind the instruction that exited;
- * arch_vcpu_reg(vcpu, n) and arch_vcpu_set_reg(vcpu, n, value) are its general registers, as struct
- * exit numbers them.
+ * vcpu->exit; arch_vcpu_decode_access(vcpu), for an access to a device, fills what of it the exit
+ * itself did not tell: exit.decoded and the rest; arch_vcpu_skip(vcpu) moves the pc behind the
+ * instruction that exited; arch_vcpu_reg(vcpu, n) and arch_vcpu_set_reg(vcpu, n, value) are its
+ * general registers, as struct exit numbers them.
  */
 
 /* One or two lines of registers, for a crash or the monitor. */

@@ -14,12 +14,14 @@
 	X(INTERRUPT, "interrupt") /* a physical interrupt wants Lamina */                          \
 	X(MEMORY, "memory")	  /* s2 fault: nothing there, not allowed, or not yet accessed */  \
 	X(MMIO, "mmio")		  /* the same, where a device of Lamina's is */                    \
+	X(PORT, "port")		  /* IN, OUT */                                                    \
 	X(HYPERCALL, "hypercall") /* HVC, SMC, VMCALL: firmware and paravirtual calls */           \
 	X(REGISTER, "register")	  /* trapped system register or MSR */                             \
 	X(IPI, "ipi")		  /* the guest sends itself an interrupt */                        \
 	X(IDLE, "idle")		  /* WFI, HLT */                                                   \
 	X(RELAX, "relax")	  /* WFE, PAUSE: spins, so another may run */                      \
 	X(CACHE, "cache")	  /* set/way, WBINVD */                                            \
+	X(SHUTDOWN, "shutdown")	  /* a fault while a fault was delivered: it cannot go on */       \
 	X(UNKNOWN, "unknown")	  /* nothing Lamina knows: ends that guest alone */
 
 enum exit_reason {
