@@ -15,28 +15,37 @@
 #
 # build/ARCH/         Lamina            build/host/       parser, tests and fuzzers for this machine
 # build/guest/ARCH/   guests            build/debian/     what was downloaded
-# Setup is a file like any other (build/setup.host, build/debian/setup.arm64): made once, by apt alone.
+# Setup is a file like any other (build/setup.host, build/debian/ARCH/setup.ARCH): made once, by apt alone.
 
 ARCH = arm64
 CONFIG = configs/two-linux.dts
 CROSS_arm64 = aarch64-linux-gnu-
+CROSS_x86_64 =
 CROSS = $(CROSS_$(ARCH))
+TRIPLET_arm64 = aarch64-linux-gnu
+TRIPLET_x86_64 = x86_64-linux-gnu
 
 B = build/$(ARCH)
 G = build/guest/$(ARCH)
 H = build/host
-DEBIAN = build/debian
+DEBIAN = build/debian/$(ARCH)
 MAKEFLAGS += -j$(shell nproc)
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-8s %s\n' $(1) $@)
 
 WARN = -Wall -Wextra -Werror
 DEPS = -MMD -MP
-CFLAGS_arm64 = -mgeneral-regs-only -march=armv8-a -mno-outline-atomics -mstrict-align
-CFLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fvisibility=hidden -fno-omit-frame-pointer \
-	$(CFLAGS_$(ARCH)) $(WARN) -Iinclude -Iarch/$(ARCH) -isystem $(DEBIAN)/root/usr/include
-LDFLAGS = -static-pie -nostdlib -Wl,--no-dynamic-linker,-z,noexecstack,--build-id=none,--no-warn-rwx-segments
-LIBS = $(DEBIAN)/root/usr/lib/aarch64-linux-gnu/libfdt.a -lgcc
+CFLAGS_arm64 = -fpie -march=armv8-a -mno-outline-atomics -mstrict-align
+CFLAGS_x86_64 = -fno-pie -mno-red-zone -fcf-protection=none -fno-stack-protector
+CFLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fvisibility=hidden -fno-omit-frame-pointer \
+	-mgeneral-regs-only $(WARN) -Iinclude -Iarch/$(ARCH) -isystem $(DEBIAN)/root/usr/include $(CFLAGS_$(ARCH))
+LDFLAGS_arm64 = -static-pie -Wl,--no-dynamic-linker
+LDFLAGS_x86_64 = -static -no-pie -Wl,-z,max-page-size=4096
+LDFLAGS = -nostdlib -Wl,-z,noexecstack,--build-id=none,--no-warn-rwx-segments $(LDFLAGS_$(ARCH))
+LIBS = $(DEBIAN)/root/usr/lib/$(TRIPLET_$(ARCH))/libfdt.a -lgcc
+# What a loader wants: the image of a Linux kernel, or (multiboot; QEMU's takes this class alone) a 32-bit ELF file.
+FLATTEN_arm64 = -O binary
+FLATTEN_x86_64 = -O elf32-i386
 
 HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
 OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
@@ -47,7 +56,9 @@ PURE_arm64 = guest_fdt image s2_armv8 s2_tlbi s2_vtcr vcache vgic vgic_bank vgic
 PURE_x86_64 = s2_ept s2_npt
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
-CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) arch/arm64/image.c
+CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c)
+CHECK_arm64 = arch/arm64/image.c
+CHECK_x86_64 = $(wildcard arch/x86_64/image.c arch/x86_64/pc_*.c)
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64 -Iarch/x86_64
 FUZZ = $(patsubst tests/fuzz/%.c,$(H)/fuzz-%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS = 20
@@ -55,7 +66,7 @@ SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
 	$(LOG:%=--log %) $(BATCH:%=--batch)
-READY = $(B)/lamina.bin $(H)/check guests
+READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests
 
 all: $(READY)
 
@@ -68,7 +79,7 @@ qemu-cmd: $(READY)
 gdb: $(READY)
 	$(Q)$(call RUN,gdb) $(CONFIG)
 
-check: $(H)/check | build/setup.host
+check: $(H)/check-$(ARCH) | build/setup.host
 	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
 
 test: $(READY) $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
@@ -113,7 +124,7 @@ $(B)/lamina.elf: $(B)/first.elf $(B)/symbols.o
 	$(Q)$(CROSS)gcc $(LDFLAGS) -T arch/$(ARCH)/link.ld -o $@ $(OBJS) $(B)/symbols.o $(LIBS)
 	$(Q)$(CROSS)nm -n $@ | tools/symbols | cmp - $(B)/symbols.S || { rm -f $@; exit 1; }
 $(B)/lamina.bin: $(B)/lamina.elf
-	$(Q)$(CROSS)objcopy -O binary $< $@
+	$(Q)$(CROSS)objcopy $(FLATTEN_$(ARCH)) $< $@
 
 # Guests: Debian's kernel with a ramdisk of ours, and the small ones.
 guests: $(G)/vmlinuz $(G)/initramfs.cpio.gz
@@ -179,7 +190,8 @@ $(H)/covsteps/all: $(STEPS_TESTS) $(H)/covsteps/core.a
 $(H)/steps/all $(H)/covsteps/all:
 	$(call say,LD)
 	$(Q)g++ $(if $(findstring cov,$(@D)),--coverage) -o $@ $^ -lgtest -lgtest_main -pthread
-$(H)/check: $(CHECK:%.c=$(H)/unit/%.o)
+$(foreach arch,arm64 x86_64,$(eval $(H)/check-$(arch): $(patsubst %.c,$(H)/unit/%.o,$(CHECK) $(CHECK_$(arch)))))
+$(H)/check-%:
 	$(call say,LD)
 	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
 $(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(H)/fuzz/core.a
@@ -189,8 +201,8 @@ $(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(H)/fuzz/core.a
 # Setup.
 build/setup.host: tools/setup
 	$(Q)tools/setup host build
-$(DEBIAN)/setup.%: tools/setup | build/setup.host
-	$(Q)tools/setup $* $(DEBIAN)
+$(foreach arch,arm64 x86_64,build/debian/$(arch)/setup.$(arch)): tools/setup | build/setup.host
+	$(Q)tools/setup $(notdir $(@D)) $(@D)
 
 C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.c guest/*.h guest/linux/*.c tools/*.c \
 	tests/*/*.cc tests/*/*.c tests/*/*.h)
@@ -208,7 +220,7 @@ tags: | build/setup.host
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
-	$(Q)rm -rf build/arm64 build/host build/guest build/config build/bench build/test build/mutants
+	$(Q)rm -rf build/arm64 build/x86_64 build/host build/guest build/config build/bench build/test build/mutants
 distclean:
 	$(Q)rm -rf build
 

@@ -3,7 +3,8 @@
 # binaries, so that both ways to be loaded are used; hello comes as both.
 SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern tables
 SMALL_FLAT = abuse hello-flat touch hole mmio timer crash reset user
-SMALL = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
+SMALL = $(SMALL_$(ARCH))
+SMALL_arm64 = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
 SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fpie -fvisibility=hidden \
 	-fno-stack-protector -fno-tree-loop-distribute-patterns -mgeneral-regs-only -march=armv8-a \
 	-mno-outline-atomics -mstrict-align $(WARN)

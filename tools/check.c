@@ -3,7 +3,7 @@
  * every sentence are the hypervisor's own (hyp/config*.c, arch/ARCH/image.c); only files are found
  * here.
  *
- *     check [--arch arm64] [--search DIR]... [--list-modules] FILE.dtb NAME.dts
+ *     check [--search DIR]... [--list-modules] FILE.dtb NAME.dts
  *
  * FILE.dtb is read; NAME.dts is what people call it. Files that guests name are looked up in the
  * folder of NAME.dts, then in each DIR.
@@ -255,8 +255,7 @@ static void print_modules(const struct check *check)
 static int usage(const char *complaint, const char *what)
 {
 	fprintf(stderr, "check: %s%s\n", complaint, what);
-	fprintf(stderr, "usage: check [--arch arm64] [--search DIR]... [--list-modules] FILE.dtb "
-			"NAME.dts\n");
+	fprintf(stderr, "usage: check [--search DIR]... [--list-modules] FILE.dtb NAME.dts\n");
 	return 2;
 }
 
@@ -294,12 +293,6 @@ static int read_arguments(struct check *check, int count, char **arguments)
 		} else if (strcmp(arguments[i], "--search") == 0) {
 			if (!add_folder(check, next)) {
 				return usage("--search wants a folder, and takes at most 15", "");
-			}
-			i++;
-		} else if (strcmp(arguments[i], "--arch") == 0) {
-			if (next == NULL || strcmp(next, "arm64") != 0) {
-				return usage("--arch: this check knows arm64, not ",
-					     next ? next : "");
 			}
 			i++;
 		} else {

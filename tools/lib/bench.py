@@ -15,6 +15,7 @@ import sys
 import bench_s2
 import machine
 from common import BUILD, STATUS_OK, Failure, guest_folder, need_file, relative
+from emulator import Qemu
 from run import Run
 
 BOOT_ARGUMENTS = "console=ttyAMA0 quiet cryptomgr.notests nokaslr lamina.poweroff rdinit=/bin/ticks"
@@ -77,7 +78,7 @@ def run_lamina(arch, path):
     """Lines and summary of a counted run."""
     lines = Lines()
     target = machine.prepare(machine_options(arch, path))
-    run = Run(target.command(), keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
+    run = Run(target.emulator(), keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
     if run.status != STATUS_OK or run.summary is None:
         sys.stdout.write("\n".join(lines.lines[-40:]) + "\n")
         raise Failure(f"the measured run under Lamina ended with status {run.status}: {run.ending()}")
@@ -94,7 +95,7 @@ def run_bare(arch):
                "-kernel", need_file(os.path.join(folder, "vmlinuz"), "the guest's kernel"),
                "-initrd", need_file(os.path.join(folder, "initramfs.cpio.gz"), "the guest's ramdisk"),
                "-append", BOOT_ARGUMENTS] + machine.ICOUNT_OPTIONS
-    Run(command, keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
+    Run(Qemu(command), keyboard=False, timeout_s=TIMEOUT_S, sink=lines, show=False)
     return int(lines.first(TICKS)[1])
 
 

@@ -10,6 +10,9 @@ import run
 from common import STATUS_FAILED, Failure
 
 
+ARCHITECTURES = ("arm64", "x86_64")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse would end with 2, which here means that Lamina panicked."""
 
@@ -19,8 +22,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_machine_options(parser):
-    parser.add_argument("--arch", default="arm64", help="what to boot (arm64)")
-    parser.add_argument("--cpu", help="QEMU's CPU model (default: cortex-a76)")
+    parser.add_argument("--arch", default="arm64", choices=ARCHITECTURES, help="what to boot (arm64)")
+    parser.add_argument("--cpu", help="the emulator's CPU model (default: cortex-a76, corei7_skylake_x)")
     parser.add_argument("--smp", help="CPUs of the machine (default: 2; 1 with --icount)")
     parser.add_argument("--mem", help="its memory, in MiB or as 2G (default: the guests' and 256 MiB)")
     parser.add_argument("--icount", action="store_true", help="repeatable: one instruction, one tick")
@@ -44,7 +47,7 @@ def build_parser():
     one.set_defaults(function=run.command)
 
     one = commands.add_parser("check", help="check a configuration on this machine")
-    one.add_argument("--arch", default="arm64", help="for which architecture (arm64)")
+    one.add_argument("--arch", default="arm64", choices=ARCHITECTURES, help="for which architecture (arm64)")
     add_config(one)
     one.set_defaults(function=config.command)
 

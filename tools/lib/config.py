@@ -1,6 +1,6 @@
 """A configuration on its way to the machine: text to blob, the blob checked, its files found.
 
-The rules are not known here: build/host/check is the hypervisor's own parser, compiled for this
+The rules are not known here: build/host/check-ARCH is the hypervisor's own parser, compiled for this
 machine, and it alone says what is right, how much memory is asked for and which files are named.
 """
 import os
@@ -30,8 +30,8 @@ class Config:
         self.modules = []
 
     def checker(self, *options):
-        tool = need_file(os.path.join(BUILD, "host", "check"), "the checker")
-        return subprocess.run([tool, "--arch", self.arch, "--search", guest_folder(self.arch), *options,
+        tool = need_file(os.path.join(BUILD, "host", f"check-{self.arch}"), "the checker")
+        return subprocess.run([tool, "--search", guest_folder(self.arch), *options,
                                self.blob, relative(self.path)], capture_output=True, text=True, check=False)
 
     def take_files(self, complain):

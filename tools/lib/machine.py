@@ -12,8 +12,11 @@ import os
 import shlex
 import sys
 
-from common import MIB, Failure, lamina_image, parse_memory, parse_number, relative, versions
+import pc
+from common import MIB, Failure, first_line, lamina_image
 from config import Config
+from emulator import Qemu
+from target import DEFAULT_SMP, Target, align_up
 
 RAM_START = 0x40000000
 LAMINA_START = RAM_START + 2 * MIB
@@ -21,21 +24,13 @@ LAMINA_ROOM = 32 * MIB
 PLACE_STEP = 2 * MIB
 DTB_ROOM = 2 * MIB
 OWN_MEMORY = 256 * MIB
-MEMORY_STEP = 64 * MIB
 
 DEFAULT_CPU = "cortex-a76"
-DEFAULT_SMP = "2"
-CPUS_MAX = 8
 # QEMU computes pointer authentication's real cipher, at many times the cost of everything else.
 CPU_EXTRAS = {"max": "pauth-impdef=on"}
-LOG_LEVELS = ("error", "warn", "info", "debug")
 # One instruction is one nanosecond is one tick of the counter, and nothing comes from the host's clock.
 ICOUNT_OPTIONS = ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]
 ICOUNT_CPU = "cntfrq=1000000000"
-
-
-def align_up(value, step):
-    return (value + step - 1) // step * step
 
 
 def commas_doubled(text):
@@ -71,38 +66,29 @@ class Places:
         return start
 
 
-class Machine:
-    """What was asked for, made definite; refuses what cannot be."""
+class Machine(Target):
+    """QEMU's `virt`, for ARMv8."""
 
     def __init__(self, options, configuration):
-        self.config = configuration
-        self.batch = options.batch
         self.icount = options.icount
-        self.log = options.log
-        if self.log and self.log not in LOG_LEVELS:
-            raise Failure(f"LOG = {self.log}: must be one of {', '.join(LOG_LEVELS)}")
-        self.smp = parse_number(options.smp or ("1" if self.icount else DEFAULT_SMP), "SMP", 1, CPUS_MAX)
+        super().__init__(options, configuration, OWN_MEMORY)
         if self.icount and self.smp > 1:
             raise Failure(f"SMP = {self.smp}: ICOUNT=1 is for one CPU: with more, runs are not repeatable")
         self.cpu = cpu_model(options.cpu or DEFAULT_CPU, self.icount)
-        self.memory = self.choose_memory(options.mem)
 
-    def choose_memory(self, text):
-        wanted = self.config.memory + self.config.files_size() + OWN_MEMORY
-        memory = parse_memory(text, "MEM") if text else align_up(wanted, MEMORY_STEP)
-        return memory
+    @staticmethod
+    def default_smp(options):
+        return "1" if options.icount else DEFAULT_SMP
 
-    def describe(self):
-        found = versions(self.config.arch)
-        return [
-            f"guest kernel {found['kernel']}; QEMU {found['qemu']}",
-            f"machine: virt, {self.smp} x {self.cpu}, {self.memory // MIB} MiB"
-            + (", instructions counted" if self.icount else ""),
-            f"configuration: {relative(self.config.path)}" + (", no keyboard" if self.batch else ""),
-        ]
+    def machine_text(self):
+        return f"virt, {self.smp} x {self.cpu}" + (", instructions counted" if self.icount else "")
 
-    def boot_words(self):
-        return "batch" if self.batch else ""
+    @staticmethod
+    def emulator_version():
+        return "QEMU " + first_line(["qemu-system-aarch64", "--version"]).replace("QEMU emulator version ", "")
+
+    def emulator(self):
+        return Qemu(self.command())
 
     def loaders(self):
         places = Places(self.memory)
@@ -130,7 +116,7 @@ def prepare(options):
     """The machine for a command's options; the configuration's problems go to stderr."""
     configuration = Config(options.config, options.arch)
     configuration.take_files(sys.stderr)
-    target = Machine(options, configuration)
+    target = {"arm64": Machine, "x86_64": pc.Pc}[options.arch](options, configuration)
     if target.log:
         configuration.add_log_level(target.log)
     if target.batch:

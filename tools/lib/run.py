@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+import tty
 
 import machine
 from common import (STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_INTERRUPTED, STATUS_OK, STATUS_PANICKED,
@@ -27,11 +28,16 @@ MEANINGS = {
 
 
 class Terminal:
-    """QEMU makes the terminal raw; whatever becomes of QEMU, it is put back as it was."""
+    """QEMU makes the terminal raw, for others it is done here; whatever becomes of them, it is put back as it was."""
+
+    def __init__(self, make_raw):
+        self.make_raw = make_raw
 
     def __enter__(self):
         self.settings = termios.tcgetattr(0) if os.isatty(0) else None
         self.flags = fcntl.fcntl(0, fcntl.F_GETFL) if self.settings else 0
+        if self.settings and self.make_raw:
+            tty.setraw(0)
         return self
 
     def __exit__(self, *_):
@@ -52,33 +58,38 @@ def write_all(descriptor, data):
 class Run:
     """Ends in `status`; `summary` is what Lamina counted, or None if it did not come to that."""
 
-    def __init__(self, command, keyboard, timeout_s=None, sink=None, show=True):
-        self.command = command
+    def __init__(self, emulator, keyboard, timeout_s=None, sink=None, show=True):
+        self.emulator = emulator
         self.keyboard = keyboard
         self.timeout_s = timeout_s
         self.show = show
         self.stream = Stream(sink)
-        self.complaints = b""  # what QEMU itself said
+        self.complaints = b""  # what the emulator itself said
         self.summary = None
         self.status = self.supervise()
         self.take_summary()
 
     def supervise(self):
-        with Terminal():
+        with Terminal(self.keyboard and self.emulator.master is not None):
+            command = self.emulator.command()
             try:
                 self.process = subprocess.Popen(
-                    self.command, stdin=None if self.keyboard else subprocess.DEVNULL,
+                    command, stdin=None if self.keyboard and self.emulator.master is None else subprocess.DEVNULL,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             except OSError as error:
-                raise Failure(f"{self.command[0]} does not start: {error.strerror}") from error
+                raise Failure(f"{command[0]} does not start: {error.strerror}") from error
             try:
                 ended = self.pass_on()
-                return self.judge(self.process.wait()) if ended else STATUS_TIMEOUT
+                return self.judge() if ended else STATUS_TIMEOUT
             except KeyboardInterrupt:
                 return STATUS_INTERRUPTED
             finally:
                 self.stop()
                 self.emit(self.stream.close())
+                self.emulator.close()
+
+    def judge(self):
+        return self.emulator.judge(self.process.wait(), self.complaints, bool(self.stream.json))
 
     def stop(self):
         if self.process.poll() is None:
@@ -89,13 +100,27 @@ class Run:
                 self.process.kill()
                 self.process.wait()
 
+    def sources(self):
+        """What to listen to: a descriptor, whether it ends with the emulator, and who takes its bytes."""
+        if self.emulator.master is None:
+            yield self.process.stdout.fileno(), True, self.take_console
+            yield self.process.stderr.fileno(), True, self.take_complaint
+            return
+        yield self.process.stdout.fileno(), True, self.take_murmur
+        yield self.process.stderr.fileno(), True, self.take_murmur
+        yield self.emulator.master, False, self.take_console
+        if self.keyboard:
+            yield 0, False, self.take_key
+
     def pass_on(self):
-        """False when the time was up, true when QEMU closed its end."""
+        """False when the time was up, true when the emulator closed its end."""
         deadline = time.monotonic() + self.timeout_s if self.timeout_s else None
         selector = selectors.DefaultSelector()
-        selector.register(self.process.stdout, selectors.EVENT_READ, self.take_console)
-        selector.register(self.process.stderr, selectors.EVENT_READ, self.take_complaint)
-        while selector.get_map():
+        open_ends = 0
+        for descriptor, ends, take in self.sources():
+            selector.register(descriptor, selectors.EVENT_READ, take)
+            open_ends += ends
+        while open_ends:
             left = max(0, deadline - time.monotonic()) if deadline else None
             if left == 0:
                 return False
@@ -105,7 +130,19 @@ class Run:
                     key.data(data)
                 else:
                     selector.unregister(key.fileobj)
+                    open_ends -= 1
+        self.drain()
         return True
+
+    def drain(self):
+        """What the console still holds when the emulator has gone."""
+        if self.emulator.master is not None:
+            os.set_blocking(self.emulator.master, False)
+            try:
+                while True:
+                    self.take_console(os.read(self.emulator.master, 65536))
+            except OSError:
+                pass
 
     def take_console(self, data):
         self.emit(self.stream.feed(data))
@@ -114,17 +151,16 @@ class Run:
         self.complaints += data
         write_all(2, data)
 
+    def take_murmur(self, data):
+        """Bochs's debugger talks a lot, and says nothing but at its end."""
+        self.complaints += data
+
+    def take_key(self, data):
+        os.write(self.emulator.master, data)
+
     def emit(self, data):
         if self.show:
             write_all(1, data)
-
-    def judge(self, code):
-        """QEMU's own failures end with 1 too, and a terminated QEMU with 0: Lamina's have a summary."""
-        if code == STATUS_PANICKED:
-            return STATUS_PANICKED
-        if code in (STATUS_OK, STATUS_GUEST_CRASHED) and self.stream.json:
-            return code
-        return STATUS_FAILED
 
     def take_summary(self):
         if not self.stream.json:
@@ -139,13 +175,13 @@ class Run:
         if self.status != STATUS_FAILED:
             return MEANINGS[self.status]
         last = self.complaints.decode(errors="replace").strip().splitlines()
-        return "QEMU failed: " + (last[-1] if last else "it ended before Lamina's summary")
+        return f"{self.emulator.name} failed: " + (last[-1] if last else "it ended before Lamina's summary")
 
 
 class Record:
     """The folder of one run: enough to read what happened, and to do it again."""
 
-    def __init__(self, folder, target, line):
+    def __init__(self, folder, target, emulator):
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
@@ -153,16 +189,16 @@ class Record:
                 os.unlink(os.path.join(folder, name))  # of an earlier run: not to be taken for this one's
         self.sink = LogFolder(folder)
         shutil.copyfile(target.config.path, os.path.join(folder, target.config.copy_name()))
-        self.write("cmdline", shlex.join(line) + "\n")
-        self.write("versions", "".join(f"{name}: {text}\n" for name, text in self.versions(target.config.arch)))
+        self.write("cmdline", shlex.join(emulator.command()) + "\n")
+        self.write("versions", "".join(f"{name}: {text}\n" for name, text in self.versions(target)))
 
     def write(self, name, text):
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
             file.write(text)
 
     @staticmethod
-    def versions(arch):
-        found = sorted(versions(arch).items())
+    def versions(target):
+        found = sorted({**versions(target.config.arch), "emulator": target.emulator_version()}.items())
         try:
             found.append(("lamina", first_line(["git", "-C", TOP, "describe", "--always", "--dirty"])))
         except Failure:
@@ -182,13 +218,13 @@ def raise_interrupt(*_):
 def command(options):
     target = machine.prepare(options)
     timeout = parse_number(options.timeout, "TIMEOUT", 1, TIMEOUT_MAX_S) if options.timeout else None
-    line = target.command()
+    emulator = target.emulator()
     for text in target.describe():
         print(f"lamina: {text}", flush=True)
-    record = Record(options.out, target, line) if options.out else None
+    record = Record(options.out, target, emulator) if options.out else None
     signal.signal(signal.SIGTERM, raise_interrupt)
     signal.signal(signal.SIGHUP, raise_interrupt)
-    run = Run(line, not options.batch, timeout, record.sink if record else None)
+    run = Run(emulator, not options.batch, timeout, record.sink if record else None)
     if record:
         record.close(run)
     print(f"lamina: {run.ending()} (status {run.status})", file=sys.stderr)
