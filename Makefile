@@ -56,7 +56,7 @@ PURE_arm64 = guest_fdt image s2_armv8 s2_tlbi s2_vtcr vcache vgic vgic_bank vgic
 PURE_x86_64 = s2_ept s2_npt
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
-CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c)
+CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) hyp/image_mark.c
 CHECK_arm64 = arch/arm64/image.c
 CHECK_x86_64 = $(wildcard arch/x86_64/image.c arch/x86_64/pc_*.c)
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64 -Iarch/x86_64

@@ -5,11 +5,10 @@
  * with what is left rather than by adding, so that nothing wraps. A file of which we know that it
  * would not run is refused with what to do about it; one without any known mark is a flat binary.
  */
-#include <string.h>
-
 #include "arch_vm.h"
 #include "image.h"
 
+#include "hyp/image_mark.h"
 #include "hyp/log.h"
 
 /*
@@ -39,77 +38,13 @@
 /* Ramdisk and device tree begin on pages of the largest kind, so that no two things share one. */
 #define PLACE_ALIGN KIB(64)
 
-/* So much of a file decides whether it is text. */
-#define TEXT_SAMPLE 64
-
-/* A mark that other kinds of files have, and what a person can do about it. */
-struct image_mark {
-	u16 offset;
-	u16 length;
-	const char *bytes;
-	const char *what;
-	const char *remedy;
+/* What is asked for instead of a file that would not run. */
+static const struct image_wish wish = {
+	.kernel = "an arm64 Image",
+	.program = "an arm64 Image or a flat binary",
+	.file = "Image",
+	.for_elf = "make it flat: objcopy -O binary FILE Image",
 };
-
-/* In order: a more telling mark comes before one that also fits. */
-static const struct image_mark marks[] = {
-	{0x000, 2, "\x1f\x8b", "gzip-compressed", "unpack it: gunzip -c FILE > Image"},
-	{0x000, 5, "\xfd\x37zXZ", "xz-compressed", "unpack it: xz -dc FILE > Image"},
-	{0x000, 4, "\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it: zstd -dc FILE > Image"},
-	{0x000, 4, "\x02\x21\x4c\x18", "lz4-compressed", "unpack it: lz4 -dc FILE > Image"},
-	{0x000, 4, "\x04\x22\x4d\x18", "lz4-compressed", "unpack it: lz4 -dc FILE > Image"},
-	{0x000, 3, "BZh", "bzip2-compressed", "unpack it: bzip2 -dc FILE > Image"},
-	{0x000, 4, "\x7f\x45LF", "an ELF file", "make it flat: objcopy -O binary FILE Image"},
-	{0x000, 4, "\x27\x05\x19\x56", "a U-Boot uImage",
-	 "cut its header: tail -c +65 FILE > Image"},
-	{0x000, 4, "\xd0\x0d\xfe\xed", "a device tree or FIT blob", "give an arm64 Image"},
-	{0x000, 6, "070701", "a cpio archive", "is it the ramdisk?"},
-	{0x202, 4, "HdrS", "an x86 bzImage", "give an arm64 Image"},
-	{0x024, 4, "\x18\x28\x6f\x01", "a 32-bit Arm zImage", "give an arm64 Image"},
-	{0x038, 4, "RSC\x05", "a RISC-V Image", "give an arm64 Image"},
-	{0x000, 2, "MZ", "an EFI program", "give an arm64 Image or a flat binary"},
-};
-
-static u32 read_le32(const u8 *bytes)
-{
-	return bytes[0] | (u32)bytes[1] << 8 | (u32)bytes[2] << 16 | (u32)bytes[3] << 24;
-}
-
-static u64 read_le64(const u8 *bytes)
-{
-	return read_le32(bytes) | (u64)read_le32(bytes + 4) << 32;
-}
-
-static bool has_bytes(const struct config_module *file, u32 offset, const char *bytes, u32 length)
-{
-	return file->size >= (u64)offset + length &&
-	       memcmp(file->bytes + offset, bytes, length) == 0;
-}
-
-/* Scripts, device tree sources, somebody's notes: all of the first bytes are printable. */
-static bool is_text(const struct config_module *file)
-{
-	u64 count = min_u64(file->size, TEXT_SAMPLE);
-
-	for (u64 i = 0; i < count; i++) {
-		u8 c = file->bytes[i];
-
-		if ((c < ' ' || c > '~') && c != '\n' && c != '\t' && c != '\r') {
-			return false;
-		}
-	}
-	return true;
-}
-
-static const struct image_mark *find_mark(const struct config_module *file)
-{
-	for (u32 i = 0; i < ARRAY_COUNT(marks); i++) {
-		if (has_bytes(file, marks[i].offset, marks[i].bytes, marks[i].length)) {
-			return &marks[i];
-		}
-	}
-	return NULL;
-}
 
 /* The file's own header says where its payload lies, so the advice can be exact. */
 static void explain_zboot(const struct config_module *file, char *why, size_t size)
@@ -118,9 +53,9 @@ static void explain_zboot(const struct config_module *file, char *why, size_t si
 	u32 length = read_le32(file->bytes + ZBOOT_SIZE);
 	const char *program = "the program for its compression";
 
-	if (has_bytes(file, ZBOOT_COMPRESSION, "gzip", 5)) {
+	if (image_has(file, ZBOOT_COMPRESSION, "gzip", 5)) {
 		program = "gunzip";
-	} else if (has_bytes(file, ZBOOT_COMPRESSION, "zstd", 5)) {
+	} else if (image_has(file, ZBOOT_COMPRESSION, "zstd", 5)) {
 		program = "zstd -d";
 	}
 	text_format(why, size,
@@ -156,26 +91,14 @@ static enum status inspect_linux(const struct config_module *kernel, struct imag
 enum status image_inspect(const struct config_module *kernel, struct image_header *header,
 			  char *why, size_t size)
 {
-	const struct image_mark *mark;
-
-	if (kernel->size == 0) {
-		text_format(why, size, "an empty file");
-		return INVALID;
-	}
-	if (kernel->size >= HEADER_SIZE && has_bytes(kernel, HEADER_MAGIC, "ARM\x64", 4)) {
+	if (image_has(kernel, HEADER_MAGIC, "ARM\x64", 4)) {
 		return inspect_linux(kernel, header, why, size);
 	}
-	if (kernel->size >= HEADER_SIZE && has_bytes(kernel, ZBOOT_MAGIC, "zimg", 4)) {
+	if (kernel->size >= HEADER_SIZE && image_has(kernel, ZBOOT_MAGIC, "zimg", 4)) {
 		explain_zboot(kernel, why, size);
 		return INVALID;
 	}
-	mark = find_mark(kernel);
-	if (mark != NULL) {
-		text_format(why, size, "%s; %s", mark->what, mark->remedy);
-		return INVALID;
-	}
-	if (is_text(kernel)) {
-		text_format(why, size, "a text file; give an arm64 Image or a flat binary");
+	if (image_explain(kernel, &wish, why, size)) {
 		return INVALID;
 	}
 	*header = (struct image_header){
