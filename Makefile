@@ -53,7 +53,7 @@ OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 # What the host compiles: the core, and of each machine what is logic alone, without assembly.
 PURE_arm64 = guest_fdt image s2_armv8 s2_tlbi s2_vtcr vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc \
 	vsysreg vtime_pv vtrng
-PURE_x86_64 = s2_ept s2_npt
+PURE_x86_64 = s2_ept s2_npt vioapic vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) hyp/image_mark.c
