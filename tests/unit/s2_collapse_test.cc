@@ -3,6 +3,8 @@
 
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace
 {
@@ -314,6 +316,27 @@ TEST_P(S2Collapse, after_the_close_no_cpu_has_a_page_where_a_block_is)
 	EXPECT_EQ(fake_access(&s2, gpa(MIB(2) + 3 * PAGE_SIZE), S2_WRITE, &out), FAKE_OK);
 	EXPECT_EQ(out.v, block.v + 3 * PAGE_SIZE);
 	s2_left(&s2);
+}
+
+// Neighbours keep what hardware knows of them: no more is forgotten than what was folded.
+TEST_P(S2Collapse, a_fold_invalidates_its_region_alone)
+{
+	static std::vector<std::pair<u64, u64>> ranges;
+	hpa_t block = guest_block(9);
+
+	frame_split(block, 0);
+	map_pages(MIB(4), block.v);
+	ranges.clear();
+	fake_flush_hook.range = [](void *, const struct s2 *, gpa_t at, u64 size, unsigned) {
+		ranges.emplace_back(at.v, size);
+	};
+	EXPECT_EQ(collapse(MIB(4), MIB(2)).count[S2_FOLDED], 1u);
+	fake_flush_hook = {};
+	if (GetParam().broadcasts) {
+		ASSERT_EQ(ranges.size(), 1u);
+		EXPECT_EQ(ranges[0], std::make_pair(u64(MIB(4)), u64(MIB(2))));
+	}
+	EXPECT_EQ(unmap(MIB(4), MIB(2)), OK);
 }
 
 TEST_P(S2Collapse, a_budget_stops_it_between_two_regions)

@@ -233,8 +233,15 @@ TEST_P(S2Fork, a_fault_that_finds_a_new_holder_takes_write_away_again)
 		frame_get(static_cast<S2Fork *>(self)->watched);
 		fake_flush_hook.written = nullptr;
 	};
+	// The fork waits for walks: it must not go on before everybody has forgotten that this is
+	// writable.
+	static bool walking;
+	auto look = [](void *, const struct s2 *space, gpa_t, u64, unsigned) {
+		walking = space->cpu[this_cpu_id()].walking != 0;
+	};
 	u64 rounds;
 
+	walking = false;
 	s2.traits |= S2_NONCOHERENT;
 	watched = map_block(MIB(2), 0);
 	ASSERT_EQ(fork(MIB(2), PAGE_SIZE), OK);
@@ -242,7 +249,10 @@ TEST_P(S2Fork, a_fault_that_finds_a_new_holder_takes_write_away_again)
 	rounds = s2.stats.batches;
 	fake_flush_hook.context = this;
 	fake_flush_hook.written = take;
+	fake_flush_hook.range = look;
 	EXPECT_EQ(s2_cow_fault(&s2, gpa(MIB(2)), hpa_none(), 0), AGAIN);
+	fake_flush_hook = {};
+	EXPECT_EQ(walking, GetParam().broadcasts);
 	ASSERT_EQ(frame_of(watched)->refs, 2u);
 	EXPECT_TRUE(s2_query(&s2, gpa(MIB(2))).shared);
 	EXPECT_EQ(raw(&s2, MIB(2)) & GetParam().format->write, 0u);

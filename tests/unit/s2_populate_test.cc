@@ -261,6 +261,41 @@ TEST_P(S2Populate, nonsense_is_invalid)
 	EXPECT_EQ(source.taken, 0u);
 }
 
+// Rights that a format has do not make up for a memory type that it has not, nor the other way
+// round.
+TEST_P(S2Populate, what_the_format_cannot_say_is_invalid)
+{
+	const struct s2_format *f = GetParam().format;
+	u64 at = 0;
+
+	for (u8 perm = 0; perm <= S2_RWX; perm++) {
+		for (u8 memory = 0; memory < S2_MEMORY_TYPES; memory++, at += PAGE_SIZE) {
+			struct s2_populate p = job(at, PAGE_SIZE, 0);
+			bool rights = f->perms & BIT(perm), type = f->memories & BIT(memory);
+
+			p.attr = {perm, memory};
+			EXPECT_EQ(s2_populate_work(&p), rights && type ? OK : INVALID)
+				<< "rights " << int(perm) << ", memory " << int(memory);
+		}
+	}
+	EXPECT_EQ(unmap(0, align_up(at, MIB(2))), OK);
+}
+
+TEST_P(S2Populate, tables_that_are_too_few_are_given_back)
+{
+	struct s2_reserve reserve = {};
+	u64 free = frame_count(FRAME_FREE);
+
+	fake_memory_leave(2);
+	taken_for_good += free - 2;
+	EXPECT_FALSE(s2_reserve_fill(&s2, &reserve, 3));
+	EXPECT_EQ(frame_count(FRAME_FREE), 2u);
+	EXPECT_EQ(reserve.first, nullptr);
+	EXPECT_EQ(s2.stats.tables, tables_at_start);
+	EXPECT_TRUE(s2_reserve_fill(&s2, &reserve, 2));
+	s2_reserve_drop(&s2, &reserve);
+}
+
 TEST_P(S2Populate, places_in_transit_are_waited_for)
 {
 	struct s2_populate p = job(0, MIB(2), 0);
