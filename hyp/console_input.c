@@ -76,10 +76,15 @@ static void held_add(u8 key)
 	store_relaxed(&console_keys_held, console_keys_held + 1);
 }
 
+static bool device_key(struct vm *vm, u8 key)
+{
+	return vm->console->key(vm->console, key);
+}
+
 /* What fits now goes to the guest, which is held. */
 static void held_send(void)
 {
-	while (console_keys_held > 0 && console_device_key(held_for->console, held[held_first])) {
+	while (console_keys_held > 0 && device_key(held_for, held[held_first])) {
 		held_first = (held_first + 1) % HELD_MAX;
 		store_relaxed(&console_keys_held, console_keys_held - 1);
 	}
@@ -108,7 +113,7 @@ static void guest_key(struct vm *vm, u8 key)
 		held_clear(vm);
 	}
 	held_send();
-	if (console_keys_held > 0 || !console_device_key(vm->console, key)) {
+	if (console_keys_held > 0 || !device_key(vm, key)) {
 		held_add(key);
 	}
 	console_release_guest();

@@ -12,16 +12,16 @@
  * payloads that ran under a boot loader rely on that; the modem's lines (carrier, data set ready,
  * clear to send) are always on, so that nobody waits for them.
  *
- * Locking: uart->lock guards everything but the interrupt line. The line's owner may have a lock of
- * its own that comes before this one, so it is told with the lock dropped: one CPU at a time
- * delivers (line_busy), and looks again afterwards, so the last level told is always the true one.
+ * Locking: uart->lock guards everything; the interrupt line is told with it dropped (dev_line.h).
  */
 #include "hyp/dev_pl011.h"
 
-#include "arch/vm.h"
 #include "hyp/console.h"
+#include "hyp/dev_fifo.h"
+#include "hyp/dev_line.h"
 #include "hyp/frame.h"
 #include "hyp/lock.h"
+#include "hyp/vm.h"
 
 /* Registers, DDI 0183 table 3-1. */
 #define UARTDR 0x000
@@ -64,12 +64,14 @@
 
 /* r1p5 (PeriphID2 = 0x3.) is the revision whose FIFOs are 32 bytes deep; DDI 0183 3.3.14. */
 #define FIFO_DEPTH 32
+static_assert(FIFO_DEPTH <= DEV_FIFO_MAX, "the FIFO has room for what it may hold");
 static const u8 ids[8] = {0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
 
 struct pl011 {
+	struct console_device console; /* first, see console.h */
+
 	/* Constant once created. */
 	struct vm *vm;
-	u32 irq;
 
 	struct lock lock; /* device */
 
@@ -77,40 +79,15 @@ struct pl011 {
 	u32 ris, imsc;
 	u32 ilpr, ibrd, fbrd, lcr_h, cr, ifls, dmacr;
 	u32 rsr;
-	bool overrun; /* the next byte that comes in says that some were lost before it */
-	u32 fifo_start, fifo_count;
-	u16 fifo[FIFO_DEPTH]; /* byte and error flags, as UARTDR shows them */
-
-	/* The interrupt line; guarded by lock. */
-	bool line;	/* as it was told */
-	bool line_busy; /* some CPU is telling */
+	bool overrun;	      /* the next byte that comes in says that some were lost before it */
+	struct dev_fifo fifo; /* byte and error flags, as UARTDR shows them */
+	struct dev_line line;
 };
 
-/* ---- Interrupt line ------------------------------------------------------------------------ */
-
-static bool line_wanted(const struct pl011 *uart)
-{
-	return (uart->ris & uart->imsc) != 0;
-}
-
-/* Called with the lock held, drops it: tells the line's level if it changed. */
+/* Called with the lock held, drops it: what changed may have changed the interrupt line. */
 static void unlock_and_tell(struct pl011 *uart)
 {
-	if (likely(line_wanted(uart) == uart->line) || uart->line_busy) {
-		lock_drop(&uart->lock);
-		return;
-	}
-	uart->line_busy = true;
-	while (line_wanted(uart) != uart->line) {
-		bool level = !uart->line;
-
-		uart->line = level;
-		lock_drop(&uart->lock);
-		arch_vm_set_irq(uart->vm, uart->irq, level);
-		lock_take(&uart->lock);
-	}
-	uart->line_busy = false;
-	lock_drop(&uart->lock);
+	dev_line_drop(&uart->line, &uart->lock, (uart->ris & uart->imsc) != 0);
 }
 
 /* ---- Receiver: the lock is held ------------------------------------------------------------ */
@@ -134,20 +111,16 @@ static u32 fifo_trigger(const struct pl011 *uart)
 
 static void receive(struct pl011 *uart, u8 byte)
 {
-	if (uart->fifo_count >= fifo_depth(uart)) {
+	if (uart->fifo.count >= fifo_depth(uart)) {
 		uart->overrun = true;
 		uart->rsr |= RSR_OVERRUN;
 		uart->ris |= INT_OE;
 		return;
 	}
-
-	u32 place = (uart->fifo_start + uart->fifo_count) % FIFO_DEPTH;
-
-	uart->fifo[place] = byte | (uart->overrun ? DR_OVERRUN : 0);
+	dev_fifo_put(&uart->fifo, byte | (uart->overrun ? DR_OVERRUN : 0));
 	uart->overrun = false;
-	uart->fifo_count++;
 	uart->ris |= INT_RT;
-	if (uart->fifo_count >= fifo_trigger(uart)) {
+	if (uart->fifo.count >= fifo_trigger(uart)) {
 		uart->ris |= INT_RX;
 	}
 }
@@ -157,16 +130,14 @@ static u32 take(struct pl011 *uart)
 {
 	u32 data = 0;
 
-	if (uart->fifo_count != 0) {
-		data = uart->fifo[uart->fifo_start];
-		uart->fifo_start = (uart->fifo_start + 1) % FIFO_DEPTH;
-		uart->fifo_count--;
+	if (uart->fifo.count != 0) {
+		data = dev_fifo_take(&uart->fifo);
 		uart->rsr = data & DR_OVERRUN ? RSR_OVERRUN : 0;
 	}
-	if (uart->fifo_count < fifo_trigger(uart)) {
+	if (uart->fifo.count < fifo_trigger(uart)) {
 		uart->ris &= ~INT_RX;
 	}
-	if (uart->fifo_count == 0) {
+	if (uart->fifo.count == 0) {
 		uart->ris &= ~INT_RT;
 	}
 	return data;
@@ -176,8 +147,7 @@ static u32 take(struct pl011 *uart)
 static void set_line_control(struct pl011 *uart, u32 value)
 {
 	if ((uart->lcr_h ^ value) & LCR_H_FEN) {
-		uart->fifo_start = 0;
-		uart->fifo_count = 0;
+		dev_fifo_clear(&uart->fifo);
 		uart->ris &= ~(INT_RX | INT_RT);
 	}
 	uart->lcr_h = value & 0xff;
@@ -208,7 +178,7 @@ static void transmit(struct pl011 *uart, u8 byte)
 
 static u32 flags(const struct pl011 *uart)
 {
-	u32 count = load_relaxed(&uart->fifo_count);
+	u32 count = load_relaxed(&uart->fifo.count);
 	u32 value = FR_TXFE | FR_CTS | FR_DSR | FR_DCD;
 
 	if (count == 0) {
@@ -360,6 +330,24 @@ static void pl011_write(void *device, unused struct vcpu *vcpu, u64 offset, unsi
 
 const struct mmio_ops pl011_ops = {.read = pl011_read, .write = pl011_write};
 
+/* ---- Keys ---------------------------------------------------------------------------------- */
+
+static bool pl011_key(struct console_device *console, u8 key)
+{
+	struct pl011 *uart = (struct pl011 *)console;
+
+	lock_take(&uart->lock);
+
+	/* No overrun: the key is not lost, whoever has it comes again. */
+	bool has_room = uart->fifo.count < fifo_depth(uart);
+
+	if (has_room) {
+		receive(uart, key);
+	}
+	unlock_and_tell(uart);
+	return has_room;
+}
+
 /* ---- Life ---------------------------------------------------------------------------------- */
 
 struct pl011 *pl011_create(struct vm *vm, u32 irq)
@@ -367,8 +355,10 @@ struct pl011 *pl011_create(struct vm *vm, u32 irq)
 	struct pl011 *uart = hyp_alloc(sizeof(*uart));
 
 	if (uart != NULL) {
+		uart->console.key = pl011_key;
 		uart->vm = vm;
-		uart->irq = irq;
+		uart->line.vm = vm;
+		uart->line.irq = irq;
 		uart->cr = CR_RESET;
 		uart->ifls = IFLS_RESET;
 	}
@@ -392,22 +382,11 @@ void pl011_reset(struct pl011 *uart)
 	uart->ifls = IFLS_RESET;
 	uart->rsr = 0;
 	uart->overrun = false;
-	uart->fifo_start = uart->fifo_count = 0;
+	dev_fifo_clear(&uart->fifo);
 	unlock_and_tell(uart);
 }
 
-bool console_device_key(void *device, u8 key)
+struct console_device *pl011_console(struct pl011 *uart)
 {
-	struct pl011 *uart = device;
-
-	lock_take(&uart->lock);
-
-	/* No overrun: the key is not lost, whoever has it comes again. */
-	bool has_room = uart->fifo_count < fifo_depth(uart);
-
-	if (has_room) {
-		receive(uart, key);
-	}
-	unlock_and_tell(uart);
-	return has_room;
+	return &uart->console;
 }

@@ -126,7 +126,7 @@ static enum status make_devices(struct vm *vm, const struct config_vm *config, c
 		text_format(why, size, "no memory for its interrupt controller and UART");
 		return NOMEM;
 	}
-	vm->console = vm->arch.uart;
+	vm->console = pl011_console(vm->arch.uart);
 
 	enum status status = add_devices(vm, config);
 

@@ -96,8 +96,13 @@ void console_tick_at(u64 now_ns);
 /* Everything that is still buffered goes out. The last thing a panic does, whatever was locked. */
 void console_flush(void);
 
-/* A guest's console device: where the operator's keys go. Returns false when its FIFO is full; that
- * is no overrun: the console keeps the key and offers it again. */
-bool console_device_key(void *device, u8 key);
+/* What takes the operator's keys in a guest's device; the device has it as its first member. */
+struct console_device {
+	/*
+	 * False when there is no room; that is no overrun: the console keeps the key and offers it
+	 * again. Any CPU; the guest is held, and no lock from `device` on.
+	 */
+	bool (*key)(struct console_device *device, u8 key);
+};
 
 #endif

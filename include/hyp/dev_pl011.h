@@ -5,6 +5,7 @@
 #include "hyp/types.h"
 
 struct vm;
+struct console_device;
 struct mmio_ops;
 
 #define PL011_SIZE 0x1000ull
@@ -13,11 +14,12 @@ extern const struct mmio_ops pl011_ops; /* device = struct pl011 */
 
 /*
  * A UART of `vm`, whose interrupt is line `irq` (told to arch_vm_set_irq). Bytes the guest sends go
- * to console_guest_byte; console_device_key() puts bytes into its receive FIFO. NULL when out of
- * memory.
+ * to console_guest_byte; pl011_console() is what puts keys into its receive FIFO. NULL when out
+ * of memory.
  */
 struct pl011 *pl011_create(struct vm *vm, u32 irq);
 void pl011_destroy(struct pl011 *uart); /* NULL is fine */
 void pl011_reset(struct pl011 *uart);
+struct console_device *pl011_console(struct pl011 *uart);
 
 #endif

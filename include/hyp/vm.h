@@ -22,6 +22,7 @@
 #define VM_IMAGES_MAX 8
 #define VM_MMIO_MAX 8
 
+struct console_device;
 struct vcpu;
 struct vm;
 
@@ -90,8 +91,8 @@ struct vm {
 	u64 images_end; /* no image lies at or behind this guest-physical address */
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
-	void *console;		   /* the device that takes the operator's keys, see console.h */
-	struct exercise *exercise; /* NULL: its table is left alone */
+	struct console_device *console; /* takes the operator's keys; NULL: nobody does */
+	struct exercise *exercise;	/* NULL: its table is left alone */
 
 	struct s2 s2;		  /* locks itself */
 	u64 held_start, held_end; /* faults leave this range alone: vm_memory_hold() */

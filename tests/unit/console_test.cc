@@ -394,7 +394,7 @@ class ConsoleKeys : public Screen
 		for (u32 i = 0; i < GUESTS; i++) {
 			uart[i] = pl011_create(&guest[i], 33);
 			pl011_ops.write(uart[i], nullptr, 0x02c, 4, 0x70); /* UARTLCR_H: FIFOs on */
-			guest[i].console = uart[i];
+			guest[i].console = pl011_console(uart[i]);
 		}
 		console_set_focus(&guest[0]);
 		shown();

@@ -66,7 +66,9 @@ class Pl011 : public GuestMachine
 
 	bool key(char c)
 	{
-		return console_device_key(uart, (u8)c);
+		struct console_device *console = pl011_console(uart);
+
+		return console->key(console, (u8)c);
 	}
 
 	bool line()
