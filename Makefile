@@ -204,7 +204,7 @@ build/setup.host: tools/setup
 $(foreach arch,arm64 x86_64,build/debian/$(arch)/setup.$(arch)): tools/setup | build/setup.host
 	$(Q)tools/setup $(notdir $(@D)) $(@D)
 
-C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.c guest/*.h guest/linux/*.c tools/*.c \
+C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.[ch] guest/*/*.[ch] tools/*.c \
 	tests/*/*.cc tests/*/*.c tests/*/*.h)
 format: | build/setup.host
 	$(Q)clang-format -i $(C_FILES)

@@ -1,18 +1,12 @@
 /*
- * Console, checks, and the guest's first and last steps.
+ * Lines, checks, bootargs, and the guest's last step.
  *
  * A line is put together in memory and sent under one lock, so that lines of several CPUs stay
  * whole.
  */
 #include "lib.h"
 
-#define UART_DR (UART_BASE + 0x00)
-#define UART_FR (UART_BASE + 0x18)
-#define UART_FR_TXFF 0x20
-
 struct machine machine;
-/* Not in .bss for the compiler's eyes: start.S wrote it before anything else ran. */
-struct entry_state entry_state;
 
 static struct spinlock print_lock;
 static u32 passed_count, failed_count;
@@ -174,9 +168,7 @@ static void line_send(struct line *l)
 	line_char(l, '\n');
 	spin_lock(&print_lock);
 	for (u32 i = 0; i < l->length; i++) {
-		while (read32(UART_FR) & UART_FR_TXFF) {
-		}
-		write32(UART_DR, (u8)l->text[i]);
+		machine_putc(l->text[i]);
 	}
 	spin_unlock(&print_lock);
 }
@@ -224,10 +216,10 @@ void guest_end(void)
 	} else {
 		print("PASS %u", passed_count);
 	}
-	psci(PSCI_SYSTEM_OFF, 0, 0, 0);
-	print("not ok system_off: it returned");
+	machine_off();
+	print("not ok machine_off: it returned");
 	for (;;) {
-		__asm__ volatile("wfi");
+		cpu_wait();
 	}
 }
 
@@ -291,19 +283,15 @@ bool guest_is_bare(void)
 	return bootarg_word("bare");
 }
 
-/* ---- First steps ---- */
+/* ---- Memory ---- */
 
-void lib_start(void);
-void lib_start(void)
+static bool page_meets(u64 page, u64 start, u64 end)
 {
-	bool known = dtb_read(entry_state.x0, &machine);
+	return page + PAGE_SIZE > start && page < end;
+}
 
-	mmu_on();
-	if (!known) {
-		check("device_tree", false, "x0 = 0x%lx holds none that names RAM and CPUs",
-		      entry_state.x0);
-		guest_end();
-	}
-	guest_main();
-	guest_end();
+bool page_is_ours(u64 page)
+{
+	return !page_meets(page, (u64)image_start, (u64)image_end) &&
+	       !page_meets(page, machine.tables, machine.tables + machine.tables_size);
 }

@@ -11,7 +11,6 @@
 #include "lib.h"
 
 #define CODE_EVERY 8 /* pages */
-#define CODE_WORDS 2
 #define PAGES_A_TURN 8
 #define STRIDE 7919 /* a prime: steps through all pages unless their number is a multiple */
 
@@ -26,14 +25,6 @@ static u64 page_count(void)
 static u64 page_at(u64 index)
 {
 	return machine.ram_base + index * PAGE_SIZE;
-}
-
-static bool is_ours(u64 page)
-{
-	bool image = page + PAGE_SIZE > (u64)image_start && page < (u64)image_end;
-	bool tree = page + PAGE_SIZE > machine.dtb && page < machine.dtb + machine.dtb_size;
-
-	return !image && !tree;
 }
 
 static bool has_code(u64 page)
@@ -51,7 +42,7 @@ static u64 page_in_order(u64 n, u64 round, u32 cpu)
 static void give_a_turn(u64 pages_done)
 {
 	if (pages_done % PAGES_A_TURN == 0) {
-		psci(PSCI_VERSION, 0, 0, 0);
+		machine_exit();
 	}
 }
 
@@ -63,21 +54,10 @@ static u32 answer(u64 page, u64 round)
 	return (u32)(((page >> 12) + round * 40503) * 0x9e3779b1u);
 }
 
-/* movz w0, #low; movk w0, #high, lsl 16; ret; and a word that is never run. */
-static u64 code_word(u64 page, u64 round, u64 index)
-{
-	u32 a = answer(page, round);
-
-	if (index == 0) {
-		return (u64)(0x72a00000u | a >> 16 << 5) << 32 | 0x52800000u | (a & 0xffff) << 5;
-	}
-	return 0xd65f03c0u;
-}
-
 static u64 word(u64 page, u64 round, u64 index)
 {
 	if (index < CODE_WORDS && has_code(page)) {
-		return code_word(page, round, index);
+		return code_word(answer(page, round), index);
 	}
 	return (page + 8 * index + (round << 40)) * 0x9e3779b97f4a7c15ul;
 }
@@ -88,9 +68,7 @@ static void write_page(u64 page, u64 round)
 		write64(page + 8 * i, word(page, round, i));
 	}
 	if (has_code(page)) {
-		__asm__ volatile(
-			"dc cvau, %0\n\tdsb ish\n\tic ivau, %0\n\tdsb ish\n\tisb" ::"r"(page)
-			: "memory");
+		code_was_written(page);
 	}
 }
 
@@ -109,7 +87,7 @@ static void read_page(u64 page, u64 round)
 static void run_page(u64 page, u64 round)
 {
 	if (has_code(page)) {
-		isb(); /* another CPU wrote it */
+		code_will_run(); /* another CPU wrote it */
 		if (((u32(*)(void))page)() != answer(page, round)) {
 			__atomic_fetch_add(&wrong_code, 1, __ATOMIC_RELAXED);
 		}
@@ -125,7 +103,7 @@ static void write_round(u64 round, u32 cpu)
 	for (u64 n = 0; n < page_count(); n++) {
 		u64 page = page_in_order(n, round, cpu);
 
-		if (page / PAGE_SIZE % machine.cpu_count == cpu && is_ours(page)) {
+		if (page / PAGE_SIZE % machine.cpu_count == cpu && page_is_ours(page)) {
 			write_page(page, round);
 			give_a_turn(n);
 		}
@@ -139,7 +117,7 @@ static void read_round(u64 round, u32 cpu)
 	for (u64 n = 0; n < page_count(); n++) {
 		u64 page = page_in_order(n, round, cpu);
 
-		if (is_ours(page)) {
+		if (page_is_ours(page)) {
 			read_page(page, round);
 			run_page(page, round);
 			give_a_turn(n);
@@ -166,8 +144,8 @@ void guest_main(void)
 	u64 rounds = bootarg("rounds", 8), ours = 0, with_code = 0, readers;
 
 	for (u64 n = 0; n < page_count(); n++) {
-		ours += is_ours(page_at(n));
-		with_code += is_ours(page_at(n)) && has_code(page_at(n));
+		ours += page_is_ours(page_at(n));
+		with_code += page_is_ours(page_at(n)) && has_code(page_at(n));
 	}
 	check("order_reaches_every_page", page_count() % STRIDE, "%lu pages", page_count());
 	cpu_run_all(work);

@@ -1,9 +1,4 @@
-/*
- * Firmware calls, other CPUs, and what CPUs wait for each other with.
- *
- * Waits use WFE, so that a CPU that waits costs its host little; releasing stores are followed by
- * SEV.
- */
+/* Firmware calls, and other CPUs. */
 #include "lib.h"
 
 extern char secondary_start[];
@@ -58,7 +53,7 @@ int cpu_start(u32 cpu, cpu_fn fn)
 
 	__atomic_store_n(&cpu_functions[cpu], fn, __ATOMIC_RELEASE);
 	dsb();
-	r = psci(PSCI_CPU_ON, machine.mpidr[cpu], (u64)secondary_start, cpu);
+	r = psci(PSCI_CPU_ON, machine.cpu_ids[cpu], (u64)secondary_start, cpu);
 	if (r == PSCI_SUCCESS) {
 		__atomic_fetch_add(&cpu_starts[cpu], 1, __ATOMIC_RELAXED);
 	}
@@ -70,59 +65,7 @@ void cpu_wait_off(u32 cpu)
 	while (__atomic_load_n(&cpu_arrivals[cpu], __ATOMIC_ACQUIRE) != cpu_starts[cpu]) {
 		__asm__ volatile("yield" ::: "memory");
 	}
-	while (psci(PSCI_AFFINITY_INFO, machine.mpidr[cpu], 0, 0) != AFFINITY_OFF) {
+	while (psci(PSCI_AFFINITY_INFO, machine.cpu_ids[cpu], 0, 0) != AFFINITY_OFF) {
 		__asm__ volatile("yield" ::: "memory");
-	}
-}
-
-void cpu_run_all(cpu_fn fn)
-{
-	u32 me = cpu_number();
-
-	for (u32 i = 0; i < machine.cpu_count; i++) {
-		if (i != me) {
-			int r = cpu_start(i, fn);
-
-			if (r != PSCI_SUCCESS) {
-				check("cpu_on", false, "CPU %u: %d", i, r);
-				guest_end();
-			}
-		}
-	}
-	fn(me);
-	for (u32 i = 0; i < machine.cpu_count; i++) {
-		if (i != me) {
-			cpu_wait_off(i);
-		}
-	}
-}
-
-void spin_lock(struct spinlock *l)
-{
-	u32 ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
-
-	while (__atomic_load_n(&l->owner, __ATOMIC_ACQUIRE) != ticket) {
-		__asm__ volatile("wfe" ::: "memory");
-	}
-}
-
-void spin_unlock(struct spinlock *l)
-{
-	__atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE);
-	__asm__ volatile("dsb ishst\n\tsev" ::: "memory");
-}
-
-void barrier_wait(struct barrier *b, u32 count)
-{
-	u32 round = __atomic_load_n(&b->round, __ATOMIC_ACQUIRE);
-
-	if (__atomic_add_fetch(&b->waiting, 1, __ATOMIC_ACQ_REL) == count) {
-		__atomic_store_n(&b->waiting, 0, __ATOMIC_RELAXED);
-		__atomic_store_n(&b->round, round + 1, __ATOMIC_RELEASE);
-		__asm__ volatile("dsb ishst\n\tsev" ::: "memory");
-		return;
-	}
-	while (__atomic_load_n(&b->round, __ATOMIC_ACQUIRE) == round) {
-		__asm__ volatile("wfe" ::: "memory");
 	}
 }

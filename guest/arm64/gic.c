@@ -254,7 +254,8 @@ static void check_spis(void)
 	check_equal("spis_in_order_of_priority", wrong, 0);
 	nothing_more("spis_once_each");
 	check_equal("spi_priority_reads_back", read8(GICD_IPRIORITYR + SPI_FIRST + 1), 0x48);
-	check_equal("spi_route_reads_back", read64(GICD_IROUTER + 8 * SPI_FIRST), machine.mpidr[0]);
+	check_equal("spi_route_reads_back", read64(GICD_IROUTER + 8 * SPI_FIRST),
+		    machine.cpu_ids[0]);
 	check_equal("spi_is_enabled", read32(gic_bank(SPI_FIRST, REG_ENABLE)) >> 8 & 1, 1);
 }
 
@@ -337,7 +338,7 @@ static void check_spi_to_another(void)
 {
 	u32 last = machine.cpu_count - 1;
 
-	write64(GICD_IROUTER + 8 * SPI_FIRST, machine.mpidr[last]);
+	write64(GICD_IROUTER + 8 * SPI_FIRST, machine.cpu_ids[last]);
 	gic_set_pending(SPI_FIRST);
 	check("spi_goes_where_it_is_routed", wait_until(seen[last].count[SPI_FIRST] == 1, 2000),
 	      "CPU %u has %u", last, seen[last].count[SPI_FIRST]);

@@ -80,7 +80,7 @@ static void check_doubles(void)
 	check_equal("irouter_64", read64(route), 1);
 	check_equal("irouter_low_half", read32(route), 1);
 	check_equal("irouter_high_half", read32(route + 4), 0);
-	write64(route, machine.mpidr[0]);
+	write64(route, machine.cpu_ids[0]);
 	check_equal("gicr_typer_halves_agree", read64(GICR_TYPER),
 		    (u64)read32(GICR_TYPER + 4) << 32 | read32(GICR_TYPER));
 }

@@ -48,8 +48,8 @@ static u64 loaded_until(u64 a)
 	if (a >= image_first() && a < image_last()) {
 		return image_last();
 	}
-	if (a >= machine.dtb && a < machine.dtb + machine.dtb_size) {
-		return machine.dtb + machine.dtb_size;
+	if (a >= machine.tables && a < machine.tables + machine.tables_size) {
+		return machine.tables + machine.tables_size;
 	}
 	if (guest_is_bare() && a < machine.ram_base + QEMU_STUB_SIZE) {
 		return machine.ram_base + QEMU_STUB_SIZE;

@@ -151,7 +151,7 @@ static void check_power_on_state(void)
 
 	/* No line of it may be in the cache while a CPU without caches writes it. */
 	__asm__ volatile("dc civac, %0\n\tdsb sy" ::"r"(&probe) : "memory");
-	r = psci(PSCI_CPU_ON, machine.mpidr[1], (u64)probe_entry, (u64)&probe);
+	r = psci(PSCI_CPU_ON, machine.cpu_ids[1], (u64)probe_entry, (u64)&probe);
 	check_equal("cpu_on", (u32)r, PSCI_SUCCESS);
 	do {
 		__asm__ volatile("dc civac, %0\n\tdsb sy" ::"r"(&probe) : "memory");
@@ -161,14 +161,14 @@ static void check_power_on_state(void)
 	check_equal("cpu_on_enters_with_mmu_and_caches_off", p->sctlr & 0x1005, 0);
 	check_equal("cpu_on_enters_masked", p->daif, 0x3c0);
 	check_equal("cpu_on_enters_on_sp_elx", p->spsel, 1);
-	check_equal("cpu_on_has_its_mpidr", p->mpidr & 0xff00fffffful, machine.mpidr[1]);
+	check_equal("cpu_on_has_its_mpidr", p->mpidr & 0xff00fffffful, machine.cpu_ids[1]);
 	check_equal("cpu_on_gives_context", p->context, (u64)&probe);
 }
 
 static void check_cpu_on_refusals(void)
 {
-	u64 me = machine.mpidr[0];
-	u64 nobody = machine.mpidr[machine.cpu_count - 1] + 1;
+	u64 me = machine.cpu_ids[0];
+	u64 nobody = machine.cpu_ids[machine.cpu_count - 1] + 1;
 
 	check_equal("cpu_on_self", (u32)psci(PSCI_CPU_ON, me, (u64)probe_entry, 0),
 		    (u32)PSCI_ALREADY_ON);
@@ -185,13 +185,13 @@ static void check_cpu_on_refusals(void)
 
 static void check_affinity_info(void)
 {
-	u64 nobody = machine.mpidr[machine.cpu_count - 1] + 1;
+	u64 nobody = machine.cpu_ids[machine.cpu_count - 1] + 1;
 
-	check_equal("affinity_of_self", (u32)psci(PSCI_AFFINITY_INFO, machine.mpidr[0], 0, 0),
+	check_equal("affinity_of_self", (u32)psci(PSCI_AFFINITY_INFO, machine.cpu_ids[0], 0, 0),
 		    AFFINITY_ON);
-	check_equal("affinity32_of_self", (u32)psci(PSCI_AFFINITY_INFO32, machine.mpidr[0], 0, 0),
+	check_equal("affinity32_of_self", (u32)psci(PSCI_AFFINITY_INFO32, machine.cpu_ids[0], 0, 0),
 		    AFFINITY_ON);
-	check_equal("affinity_of_one_off", (u32)psci(PSCI_AFFINITY_INFO, machine.mpidr[1], 0, 0),
+	check_equal("affinity_of_one_off", (u32)psci(PSCI_AFFINITY_INFO, machine.cpu_ids[1], 0, 0),
 		    AFFINITY_OFF);
 	check_equal("affinity_of_nobody", (u32)psci(PSCI_AFFINITY_INFO, nobody, 0, 0),
 		    (u32)PSCI_INVALID_PARAMETERS);
@@ -199,7 +199,7 @@ static void check_affinity_info(void)
 		    (u32)PSCI_INVALID_PARAMETERS);
 	if (!guest_is_bare()) { /* QEMU looks at no level */
 		check_equal("affinity_at_level_99",
-			    (u32)psci(PSCI_AFFINITY_INFO, machine.mpidr[0], 99, 0),
+			    (u32)psci(PSCI_AFFINITY_INFO, machine.cpu_ids[0], 99, 0),
 			    (u32)PSCI_INVALID_PARAMETERS);
 	}
 }
@@ -222,13 +222,13 @@ static void check_affinity_of_started(void)
 
 	cpu_start(1, wait_for_release);
 	for (u32 i = 0; i < 1000; i++) {
-		seen_off += psci(PSCI_AFFINITY_INFO, machine.mpidr[1], 0, 0) == AFFINITY_OFF;
+		seen_off += psci(PSCI_AFFINITY_INFO, machine.cpu_ids[1], 0, 0) == AFFINITY_OFF;
 	}
 	check("cpu_is_not_off_after_cpu_on", !seen_off || guest_is_bare(), "%u of 1000 times",
 	      seen_off);
 	check("started_cpu_runs", wait_until(running, 2000), "it does not");
 	check_equal("cpu_on_of_one_that_is_on",
-		    (u32)psci(PSCI_CPU_ON, machine.mpidr[1], (u64)probe_entry, 0),
+		    (u32)psci(PSCI_CPU_ON, machine.cpu_ids[1], (u64)probe_entry, 0),
 		    (u32)PSCI_ALREADY_ON);
 	released = 1;
 	cpu_wait_off(1);
@@ -392,7 +392,7 @@ static void check_migration(void)
 
 static void check_lost_cpu(void)
 {
-	int r = psci(PSCI_CPU_ON, machine.mpidr[1], HOLE_BASE, 0);
+	int r = psci(PSCI_CPU_ON, machine.cpu_ids[1], HOLE_BASE, 0);
 
 	check("cpu_on_into_a_hole", r == PSCI_SUCCESS || r == PSCI_INVALID_ADDRESS, "%d", r);
 	wait_microseconds(1000);

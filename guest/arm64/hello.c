@@ -30,10 +30,10 @@ static void check_entry(void)
 	check_equal("device_tree_is_8_aligned", e->x0 & 7, 0);
 	check("device_tree_is_in_ram",
 	      e->x0 >= machine.ram_base &&
-		      e->x0 + machine.dtb_size <= machine.ram_base + machine.ram_size,
-	      "[0x%lx, +0x%lx)", e->x0, machine.dtb_size);
+		      e->x0 + machine.tables_size <= machine.ram_base + machine.ram_size,
+	      "[0x%lx, +0x%lx)", e->x0, machine.tables_size);
 	check("device_tree_is_outside_the_image",
-	      !overlap(e->x0, machine.dtb_size, e->pc, image_size),
+	      !overlap(e->x0, machine.tables_size, e->pc, image_size),
 	      "image [0x%lx, +0x%lx), tree 0x%lx", e->pc, image_size, e->x0);
 }
 
@@ -45,7 +45,7 @@ static void check_resources(void)
 	check_equal("cpus_are_as_configured", machine.cpu_count,
 		    bootarg("cpus", machine.cpu_count));
 	check_equal("mpidr_is_the_device_trees", read_sysreg(mpidr_el1) & 0xff00fffffful,
-		    machine.mpidr[0]);
+		    machine.cpu_ids[0]);
 	check("counter_has_a_frequency", read_sysreg(cntfrq_el0) >= 1000000, "%lu Hz",
 	      read_sysreg(cntfrq_el0));
 }

@@ -22,13 +22,14 @@ static void pool_find(void)
 	u64 end = machine.ram_base + machine.ram_size;
 
 	pool = ((u64)image_end + POOL_ALIGN - 1) & ~(POOL_ALIGN - 1);
-	if (machine.dtb >= pool) { /* take what is bigger, in front of the tree or behind it */
-		u64 behind = (machine.dtb + machine.dtb_size + POOL_ALIGN - 1) & ~(POOL_ALIGN - 1);
+	if (machine.tables >= pool) { /* take what is bigger, in front of the tree or behind it */
+		u64 behind =
+			(machine.tables + machine.tables_size + POOL_ALIGN - 1) & ~(POOL_ALIGN - 1);
 
-		if (behind < end && end - behind > machine.dtb - pool) {
+		if (behind < end && end - behind > machine.tables - pool) {
 			pool = behind;
 		} else {
-			end = machine.dtb;
+			end = machine.tables;
 		}
 	}
 	pool_pages = (end - pool) / PAGE_SIZE;
@@ -175,7 +176,7 @@ static void set_release(u64 value)
 
 static void race_ask(void)
 {
-	int r = psci(PSCI_CPU_ON, machine.mpidr[machine.cpu_count - 1], (u64)race_entry,
+	int r = psci(PSCI_CPU_ON, machine.cpu_ids[machine.cpu_count - 1], (u64)race_entry,
 		     (u64)&race);
 
 	if (r == PSCI_SUCCESS) {
@@ -188,7 +189,7 @@ static void race_ask(void)
 /* CPU 0, when all racers have asked: judges the round, and has the target go off. */
 static void race_judge(u64 round)
 {
-	u64 target = machine.mpidr[machine.cpu_count - 1];
+	u64 target = machine.cpu_ids[machine.cpu_count - 1];
 
 	rounds_not_one += successes != 1;
 	successes = 0;

@@ -16,7 +16,8 @@ static u64 first_dirty;
 static bool is_free(u64 page)
 {
 	bool image = page + PAGE_SIZE > (u64)image_start && page < (u64)image_end;
-	bool tree = page + PAGE_SIZE > machine.dtb && page < machine.dtb + machine.dtb_size;
+	bool tree =
+		page + PAGE_SIZE > machine.tables && page < machine.tables + machine.tables_size;
 
 	return !image && !tree && !(guest_is_bare() && page == machine.ram_base);
 }
@@ -86,7 +87,7 @@ static void check_as_new(void)
 	check_equal("uart_is_as_new", read32(UART_IBRD), 0);
 	check_equal("entered_masked", entry_state.daif, 0x3c0);
 	check_equal("entered_with_mmu_off", entry_state.sctlr & 0x1005, 0);
-	check_equal("cpu_1_is_off", (u32)psci(PSCI_AFFINITY_INFO, machine.mpidr[1], 0, 0),
+	check_equal("cpu_1_is_off", (u32)psci(PSCI_AFFINITY_INFO, machine.cpu_ids[1], 0, 0),
 		    AFFINITY_OFF);
 	cpu_start(1, spin_forever);
 	check("cpu_1_starts", wait_until(other_runs, 1000), "it does not");

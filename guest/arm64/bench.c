@@ -226,7 +226,8 @@ static bool block_is_fresh(u64 block)
 {
 	return block >= (u64)image_end &&
 	       block + BLOCK_SIZE <= machine.ram_base + machine.ram_size &&
-	       (block + BLOCK_SIZE <= machine.dtb || block >= machine.dtb + machine.dtb_size);
+	       (block + BLOCK_SIZE <= machine.tables ||
+		block >= machine.tables + machine.tables_size);
 }
 
 /* The next block that nothing touched yet, from *cursor on, which moves behind it. */

@@ -46,7 +46,7 @@ static void cpu_property(struct walk *w, const char *property, const u8 *value)
 	struct machine *m = w->m;
 
 	if (strcmp(property, "reg") == 0 && m->cpu_count < CPUS_MAX) {
-		m->mpidr[m->cpu_count++] = big_endian(value, w->cpu_address_cells * 4);
+		m->cpu_ids[m->cpu_count++] = big_endian(value, w->cpu_address_cells * 4);
 	}
 }
 
@@ -111,8 +111,8 @@ bool dtb_read(u64 dtb, struct machine *m)
 	if (!dtb || big_endian(p, 4) != FDT_MAGIC) {
 		return false;
 	}
-	m->dtb = dtb;
-	m->dtb_size = big_endian(p + 4, 4);
+	m->tables = dtb;
+	m->tables_size = big_endian(p + 4, 4);
 	w.p = p + big_endian(p + 8, 4);
 	w.strings = (const char *)p + big_endian(p + 12, 4);
 	while (walk_token(&w)) {

@@ -18,19 +18,11 @@ static u64 word_at(u64 a, u64 seed)
 	return (a + (seed << 40)) * 0x9e3779b97f4a7c15ul;
 }
 
-static bool is_ours(u64 page)
-{
-	bool image = page + PAGE_SIZE > (u64)image_start && page < (u64)image_end;
-	bool tree = page + PAGE_SIZE > machine.dtb && page < machine.dtb + machine.dtb_size;
-
-	return !image && !tree;
-}
-
 static void fill(u64 seed)
 {
 	for (u64 page = machine.ram_base; page < machine.ram_base + machine.ram_size;
 	     page += PAGE_SIZE) {
-		for (u64 a = page; is_ours(page) && a < page + PAGE_SIZE; a += 8) {
+		for (u64 a = page; page_is_ours(page) && a < page + PAGE_SIZE; a += 8) {
 			write64(a, word_at(a, seed));
 		}
 	}
@@ -42,7 +34,7 @@ static u64 count_wrong(u64 seed)
 
 	for (u64 page = machine.ram_base; page < machine.ram_base + machine.ram_size;
 	     page += PAGE_SIZE) {
-		for (u64 a = page; is_ours(page) && a < page + PAGE_SIZE; a += 8) {
+		for (u64 a = page; page_is_ours(page) && a < page + PAGE_SIZE; a += 8) {
 			if (read64(a) != word_at(a, seed)) {
 				first_wrong = wrong++ ? first_wrong : a;
 			}

@@ -36,7 +36,7 @@ static u32 packed_affinity(u64 mpidr)
 
 u64 gic_frame(u32 cpu)
 {
-	u32 want = packed_affinity(machine.mpidr[cpu]);
+	u32 want = packed_affinity(machine.cpu_ids[cpu]);
 
 	for (u64 frame = GICR_BASE;; frame += GICR_STRIDE) {
 		u64 typer = read64(frame + GICR_TYPER);
@@ -125,7 +125,7 @@ void gic_send_sgi(u32 cpu, u32 intid)
 {
 	dsb();
 	/* ICC_SGI1R_EL1 */
-	write_sysreg(s3_0_c12_c11_5, sgi_target(machine.mpidr[cpu]) | (u64)intid << 24);
+	write_sysreg(s3_0_c12_c11_5, sgi_target(machine.cpu_ids[cpu]) | (u64)intid << 24);
 }
 
 void gic_send_sgi_others(u32 intid)
@@ -143,7 +143,7 @@ void gic_init_distributor(void)
 	for (u32 intid = 32; intid < 64; intid++) {
 		gic_disable(intid);
 		gic_set_priority(intid, PRIORITY_DEFAULT);
-		write64(GICD_IROUTER + 8 * intid, machine.mpidr[0]);
+		write64(GICD_IROUTER + 8 * intid, machine.cpu_ids[0]);
 	}
 }
 
