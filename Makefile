@@ -47,14 +47,16 @@ LIBS = $(DEBIAN)/root/usr/lib/$(TRIPLET_$(ARCH))/libfdt.a -lgcc
 FLATTEN_arm64 = -O binary
 FLATTEN_x86_64 = -O elf32-i386
 
-HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
+HYP = $(wildcard hyp/*.c arch/$(ARCH)/*.c arch/$(ARCH)/*.S) $(AML_$(ARCH))
 OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 
 # What the host compiles: the core, and of each machine what is logic alone, without assembly.
 PURE_arm64 = guest_fdt image s2_armv8 s2_tlbi s2_vtcr vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc \
 	vsysreg vtime_pv vtrng
-PURE_x86_64 = s2_ept s2_npt vioapic vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer
-PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c)
+PURE_x86_64 = pc_map s2_ept s2_npt vacpi vioapic vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer
+# What is compiled to tables rather than code: ASL, as an array in C.
+AML_x86_64 = build/aml/dsdt.c
+PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) hyp/image_mark.c
 CHECK_arm64 = arch/arm64/image.c
@@ -125,6 +127,11 @@ $(B)/lamina.elf: $(B)/first.elf $(B)/symbols.o
 	$(Q)$(CROSS)nm -n $@ | tools/symbols | cmp - $(B)/symbols.S || { rm -f $@; exit 1; }
 $(B)/lamina.bin: $(B)/lamina.elf
 	$(Q)$(CROSS)objcopy $(FLATTEN_$(ARCH)) $< $@
+
+build/aml/%.c: arch/x86_64/%.asl Makefile | build/setup.host
+	$(call say,IASL)
+	$(Q)mkdir -p $(@D) && iasl -vs -tc -p $(@:.c=) $< >$(@:.c=.log) || { cat $(@:.c=.log) >&2; exit 1; }
+	$(Q)sed -e 's/^unsigned char .*/#include "vacpi.h"\nconst u8 $*_aml[] =/' $(@:.c=.hex) >$@
 
 # Guests: Debian's kernel with a ramdisk of ours, and the small ones.
 guests: $(G)/vmlinuz $(G)/initramfs.cpio.gz
@@ -220,7 +227,10 @@ tags: | build/setup.host
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
-	$(Q)rm -rf build/arm64 build/x86_64 build/host build/guest build/config build/bench build/test build/mutants
+PURE_x86_64 = pc_map s2_ept s2_npt vacpi vioapic vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer
+# What is compiled to tables rather than code: ASL, as an array in C.
+AML_x86_64 = build/aml/dsdt.c
+PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)
 distclean:
 	$(Q)rm -rf build
 
