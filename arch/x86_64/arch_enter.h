@@ -1,0 +1,76 @@
+/* Entering a guest, inline in the run loop: the compiler keeps nothing in registers across it. */
+#ifndef ARCH_ENTER_H
+#define ARCH_ENTER_H
+
+#include "hyp/vcpu.h"
+
+#include "cpureg.h"
+#include "vmcs.h"
+
+/* exit.c: fills vcpu->exit from the VMCS. */
+void exit_decode(struct vcpu *vcpu);
+void exit_entry_failed(struct vcpu *vcpu);
+/* exit.c: how long until Lamina wants this CPU back, into the preemption timer. */
+void exit_set_timer(struct vcpu *vcpu);
+void exit_init(void); /* once the rate of time is known */
+
+/* mmio.c: finds and decodes the instruction. */
+void arch_vcpu_decode_access(struct vcpu *vcpu);
+
+/* enter.S: false, if the CPU did not enter. */
+bool guest_enter(struct vcpu *vcpu);
+
+/* Runs the loaded vCPU until it exits, and says why in vcpu->exit. */
+static inline void arch_vcpu_enter(struct vcpu *vcpu)
+{
+	exit_set_timer(vcpu);
+	if (likely(guest_enter(vcpu))) {
+		exit_decode(vcpu);
+	} else {
+		exit_entry_failed(vcpu);
+	}
+}
+
+/* The shadow of STI and MOV SS is over with the instruction that was in it. */
+static inline void arch_vcpu_skip(struct vcpu *vcpu)
+{
+	u64 blocked = vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
+	u64 length = unlikely(vcpu->exit.reason == EXIT_MMIO) ? vcpu->arch.access_length
+							      : vmcs_read(VMCS_EXIT_LENGTH);
+
+	vmcs_write(VMCS_GUEST_RIP, vmcs_read(VMCS_GUEST_RIP) + length);
+	if (unlikely(blocked & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))) {
+		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
+			   blocked & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+	}
+}
+
+/* Numbers as in enum gpr. A read of a device writes as many bits as its instruction says. */
+static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
+{
+	if (unlikely(n >= GPR_HIGH_BYTE)) {
+		return vcpu->arch.gpr[n - GPR_HIGH_BYTE] >> 8 & 0xff;
+	}
+	return n == GPR_IMMEDIATE ? vcpu->arch.immediate
+	       : n == GPR_RSP	  ? vmcs_read(VMCS_GUEST_RSP)
+				  : vcpu->arch.gpr[n];
+}
+
+static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
+{
+	u64 bits = vcpu->arch.access_bits, *gpr = &vcpu->arch.gpr[n];
+
+	if (unlikely(n >= GPR_HIGH_BYTE)) {
+		gpr = &vcpu->arch.gpr[n - GPR_HIGH_BYTE];
+		value <<= 8;
+	}
+	if (unlikely(n == GPR_RSP)) {
+		*gpr = vmcs_read(VMCS_GUEST_RSP);
+	}
+	*gpr = (*gpr & ~bits) | (value & bits);
+	if (unlikely(n == GPR_RSP)) {
+		vmcs_write(VMCS_GUEST_RSP, *gpr);
+	}
+}
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * A guest's machine: what lies where, which devices answer, what its tables say.
+ *
+ * The map is pc_map.h, the places of kernel and ramdisk come from pc_image.c. Everything is made at
+ * arch_vm_init; nothing is written into the guest's RAM here, the images are copied into its pages
+ * as they fault in.
+ */
+#include "arch/vm.h"
+
+#include "hyp/dev_16550.h"
+#include "hyp/dev_virtio_mmio.h"
+#include "hyp/frame.h"
+#include "hyp/log.h"
+
+#include "pc_boot.h"
+#include "vacpi.h"
+#include "vapic.h"
+#include "vcpu_vmx.h"
+#include "vioapic.h"
+#include "vmsr.h"
+#include "vport.h"
+#include "vpower.h"
+
+static void add_image(struct vm *vm, u64 at, const void *bytes, u64 size)
+{
+	if (size == 0) {
+		return;
+	}
+	check(vm->image_count < VM_IMAGES_MAX);
+	vm->images[vm->image_count++] =
+		(struct vm_image){.gpa = gpa(at), .size = size, .bytes = bytes};
+}
+
+/* ---- Files and tables ------------------------------------------------------------------------ */
+
+static void add_files(struct vm *vm, const struct config_vm *config, const struct pc_layout *layout)
+{
+	const u8 *kernel = config->kernel_module.bytes;
+
+	for (u32 i = 0; i < layout->segment_count; i++) {
+		const struct pc_segment *s = &layout->segments[i];
+
+		add_image(vm, s->start, kernel + s->file_offset, s->file_size);
+	}
+	add_image(vm, layout->ramdisk.v, config->ramdisk_module.bytes, layout->ramdisk_size);
+}
+
+static enum status write_tables(const struct config_vm *config, const struct pc_layout *layout,
+				u8 *area, size_t *acpi_used)
+{
+	struct pc_boot boot = {
+		.layout = layout,
+		.kernel = &config->kernel_module,
+		.command_line = config->bootargs,
+		.ramdisk_name = config->ramdisk,
+	};
+	struct vacpi acpi = {.vcpu_count = config->cpus};
+	enum status status = pc_boot_write(&boot, area, PC_BOOT_AREA_SIZE);
+
+	return status == OK ? vacpi_write(&acpi, area + PC_BOOT_AREA_SIZE, layout->acpi_size,
+					  layout->acpi.v, acpi_used)
+			    : status;
+}
+
+static enum status make_tables(struct vm *vm, const struct config_vm *config,
+			       const struct pc_layout *layout, char *why, size_t size)
+{
+	u8 *area = hyp_alloc(PC_BOOT_AREA_SIZE + layout->acpi_size);
+	size_t acpi_used;
+	enum status status;
+
+	vm->arch.tables = area;
+	if (area == NULL) {
+		text_format(why, size, "no memory for its tables");
+		return NOMEM;
+	}
+	status = write_tables(config, layout, area, &acpi_used);
+	if (status != OK) {
+		text_format(why, size, "its bootargs or its tables do not fit: %s",
+			    status_name(status));
+		return status;
+	}
+	add_image(vm, PC_BOOT_AREA, area, PC_BOOT_AREA_SIZE);
+	add_image(vm, layout->reset_code.v, pc_reset_code, sizeof(pc_reset_code));
+	add_image(vm, layout->acpi.v, area + PC_BOOT_AREA_SIZE, acpi_used);
+	return OK;
+}
+
+static void note_start(struct vm *vm, const struct pc_layout *layout)
+{
+	vm->ram_base = gpa(0);
+	vm->arch.entry = layout->entry.v;
+	vm->arch.entry_argument = layout->boot_info.v;
+	vm->arch.long_mode = layout->kind == PC_LINUX;
+	vm->arch.page_tables = layout->page_tables.v;
+	vm->arch.gdt = layout->gdt.v;
+}
+
+/* ---- Devices --------------------------------------------------------------------------------- */
+
+static enum status add_devices(struct vm *vm)
+{
+	struct mmio_region ioapic = {.base = gpa(PC_IOAPIC_BASE),
+				     .size = VIOAPIC_SIZE,
+				     .ops = &vioapic_ops,
+				     .device = vm->arch.ioapic,
+				     .name = "ioapic"};
+	struct mmio_region virtio = {.base = gpa(PC_VIRTIO_BASE),
+				     .size = PC_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE,
+				     .ops = &virtio_mmio_empty_ops,
+				     .name = "virtio-mmio"};
+	struct mmio_region lapic = {.base = gpa(PC_LOCAL_APIC_BASE),
+				    .size = PAGE_SIZE,
+				    .ops = &vapic_page_ops,
+				    .name = "lapic"};
+	enum status status = vm_mmio_add(vm, lapic);
+
+	vport_add(vm, (struct vport_region){.base = PC_COM1_PORT,
+					    .size = UART16550_SIZE,
+					    .ops = &uart16550_ops,
+					    .device = vm->arch.uart});
+	vpower_add(vm);
+	status = status == OK ? vm_mmio_add(vm, ioapic) : status;
+	return status == OK ? vm_mmio_add(vm, virtio) : status;
+}
+
+static bool alloc_devices(struct vm *vm)
+{
+	vm->arch.msr_bitmap = hyp_alloc(PAGE_SIZE);
+	vm->arch.ioapic = hyp_alloc(sizeof(*vm->arch.ioapic));
+	vm->arch.uart = uart16550_create(vm, PC_COM1_IRQ);
+	if (vm->arch.msr_bitmap == NULL || vm->arch.ioapic == NULL || vm->arch.uart == NULL) {
+		return false;
+	}
+	for (u32 i = 0; i < vm->vcpu_count; i++) {
+		if (!vcpu_alloc(vm->vcpus[i])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static enum status make_devices(struct vm *vm, char *why, size_t size)
+{
+	enum status status;
+
+	if (!alloc_devices(vm)) {
+		text_format(why, size, "no memory for its interrupt controllers and UART");
+		return NOMEM;
+	}
+	vmsr_fill_bitmap(vm->arch.msr_bitmap);
+	vioapic_init(vm->arch.ioapic, vapic_from_ioapic, vm);
+	vm->console = uart16550_console(vm->arch.uart);
+	status = add_devices(vm);
+	if (status != OK) {
+		text_format(why, size, "its devices do not fit into its memory map: %s",
+			    status_name(status));
+	}
+	return status;
+}
+
+/* ---- The architecture's answers -------------------------------------------------------------- */
+
+enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *why, size_t size)
+{
+	struct pc_layout layout;
+	enum status status = pc_image_layout(&config->kernel_module, &config->ramdisk_module,
+					     config->memory, &layout, why, size);
+
+	if (status != OK) {
+		return status;
+	}
+	if (layout.ram.high != 0) {
+		text_format(why, size, "memory beyond 3 GiB is not there yet on x86-64");
+		return FULL;
+	}
+	note_start(vm, &layout);
+	add_files(vm, config, &layout);
+	status = make_tables(vm, config, &layout, why, size);
+	return status == OK ? make_devices(vm, why, size) : status;
+}
+
+static void free_pages(void *pages)
+{
+	if (pages != NULL) {
+		hyp_free(pages);
+	}
+}
+
+void arch_vm_fini(struct vm *vm)
+{
+	vm->console = NULL;
+	for (u32 i = 0; i < vm->vcpu_count; i++) {
+		vcpu_free(vm->vcpus[i]);
+	}
+	uart16550_destroy(vm->arch.uart);
+	free_pages(vm->arch.ioapic);
+	free_pages(vm->arch.msr_bitmap);
+	free_pages(vm->arch.tables);
+	vm->arch.msr_bitmap = vm->arch.tables = NULL;
+	vm->arch.uart = NULL;
+	vm->arch.ioapic = NULL;
+}
+
+void arch_vm_reset(struct vm *vm)
+{
+	vioapic_reset(vm->arch.ioapic);
+	uart16550_reset(vm->arch.uart);
+}
+
+u64 arch_vm_entry(const struct vm *vm)
+{
+	return vm->arch.entry;
+}
+
+u64 arch_vm_entry_argument(const struct vm *vm)
+{
+	return vm->arch.entry_argument;
+}
+
+void arch_vm_set_irq(struct vm *vm, u32 line, bool level)
+{
+	vioapic_set_line(vm->arch.ioapic, line, level);
+}

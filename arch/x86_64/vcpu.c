@@ -1,0 +1,252 @@
+/*
+ * A vCPU's state in and out of a CPU. What every exit saves is in enter.S; how the VMCS begins is
+ * in vmcs_init.c.
+ */
+#include <arch/s2.h>
+#include <arch/vm.h>
+
+#include "hyp/frame.h"
+#include "hyp/log.h"
+#include "hyp/s2_ident.h"
+#include "hyp/time.h"
+
+#include "enter.h"
+#include "s2_machine.h"
+#include "vapic.h"
+#include "vcpu_vmx.h"
+#include "vinject.h"
+#include "vmcs.h"
+#include "vmcs_init.h"
+#include "vmx.h"
+#include "xstate.h"
+
+static_assert(offsetof(struct vcpu, arch) == 0, "enter.S takes a vcpu for an arch_vcpu");
+static_assert(offsetof(struct arch_vcpu, gpr[GPR_RDX]) == VCPU_RDX, "enter.h");
+static_assert(offsetof(struct arch_vcpu, gpr[GPR_RBP]) == VCPU_RBP, "enter.h");
+static_assert(offsetof(struct arch_vcpu, gpr[GPR_RDI]) == VCPU_RDI, "enter.h");
+static_assert(offsetof(struct arch_vcpu, gpr[15]) == VCPU_R15, "enter.h");
+static_assert(offsetof(struct arch_vcpu, host_rsp) == VCPU_HOST_RSP, "enter.h");
+static_assert(offsetof(struct arch_vcpu, launched) == VCPU_LAUNCHED, "enter.h");
+static_assert(VMCS_HOST_RSP == FIELD_HOST_RSP, "enter.h");
+
+#define DR6_RESET 0xffff0ff0
+
+bool vcpu_alloc(struct vcpu *vcpu)
+{
+	vcpu->arch.vmcs = hyp_alloc(PAGE_SIZE);
+	vcpu->arch.state = hyp_alloc(xstate_size());
+	if (vcpu->arch.vmcs == NULL || vcpu->arch.state == NULL) {
+		return false;
+	}
+	*(u32 *)vcpu->arch.vmcs = vmx.revision;
+	return true;
+}
+
+void vcpu_free(struct vcpu *vcpu)
+{
+	if (vcpu->arch.vmcs != NULL) {
+		hyp_free(vcpu->arch.vmcs);
+		vcpu->arch.vmcs = NULL;
+	}
+	if (vcpu->arch.state != NULL) {
+		hyp_free(vcpu->arch.state);
+		vcpu->arch.state = NULL;
+	}
+}
+
+void arch_vcpu_init(struct vcpu *vcpu)
+{
+	vlapic_init(&vcpu->arch.lapic, vcpu->id, vcpu->id == 0, arch_s2_ipa_bits(), &vapic_ops);
+}
+
+/* The VMCS follows when it is loaded: another one may be, now. */
+void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
+{
+	struct arch_vcpu *a = &vcpu->arch;
+
+	for (unsigned i = 0; i < GPR_COUNT; i++) {
+		a->gpr[i] = 0;
+	}
+	a->start = (struct vcpu_start){.entry = entry, .argument = context, .wanted = true};
+	a->pending_event = 0;
+	a->waiting_nmi = 0;
+	a->cr2 = 0;
+	for (unsigned i = 0; i < ARRAY_COUNT(a->dr); i++) {
+		a->dr[i] = 0;
+	}
+	a->dr6 = DR6_RESET;
+	a->msrs = (typeof(a->msrs)){0};
+	a->tsc_aux = 0;
+	a->xcr0 = XSTATE_X87;
+	xstate_reset(a->state);
+	vlapic_reset(&a->lapic, vcpu_starts_by_sipi(entry));
+}
+
+/* ---- In and out ------------------------------------------------------------------------------ */
+
+static void vmptrld(void *vmcs)
+{
+	u64 address = (u64)vmcs;
+	bool failed;
+
+	__asm__ volatile("vmptrld %1" : "=@ccna"(failed) : "m"(address) : "memory");
+	check(!failed);
+}
+
+static void vmclear(void *vmcs)
+{
+	u64 address = (u64)vmcs;
+	bool failed;
+
+	__asm__ volatile("vmclear %1" : "=@ccna"(failed) : "m"(address) : "memory");
+	check(!failed);
+}
+
+static void load_registers(struct arch_vcpu *a)
+{
+#define X(field, msr) write_msr(msr, a->msrs.field);
+	GUEST_MSRS(X)
+#undef X
+	if (vmx.cpu2 & CPU2_RDTSCP) {
+		write_msr(MSR_TSC_AUX, a->tsc_aux);
+	}
+	write_cr(2, a->cr2);
+	write_dr(0, a->dr[0]);
+	write_dr(1, a->dr[1]);
+	write_dr(2, a->dr[2]);
+	write_dr(3, a->dr[3]);
+	write_dr(6, a->dr6);
+	xstate_load(a->state, a->xcr0);
+}
+
+static void save_registers(struct arch_vcpu *a)
+{
+#define X(field, msr) a->msrs.field = read_msr(msr);
+	GUEST_MSRS(X)
+#undef X
+	if (vmx.cpu2 & CPU2_RDTSCP) {
+		a->tsc_aux = read_msr(MSR_TSC_AUX);
+	}
+	a->cr2 = read_cr(2);
+	a->dr[0] = read_dr(0);
+	a->dr[1] = read_dr(1);
+	a->dr[2] = read_dr(2);
+	a->dr[3] = read_dr(3);
+	a->dr6 = read_dr(6);
+	xstate_save(a->state);
+}
+
+/*
+ * One VPID is all of a VM's. Its vCPUs take turns here with tables of their own, so what one of
+ * them left is forgotten before another one runs; and so is what this one left before it was
+ * elsewhere.
+ */
+static void take_over_translations(struct vcpu *vcpu)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!vmx.vpid) {
+		return;
+	}
+	if (cpu->arch.last_vcpu != vcpu || vcpu->arch.last_cpu != cpu) {
+		vmx_invvpid((u16)S2_IDENT_NUMBER(vcpu->vm->s2.ident));
+	}
+	cpu->arch.last_vcpu = vcpu;
+	vcpu->arch.last_cpu = cpu;
+}
+
+void arch_vcpu_load(struct vcpu *vcpu)
+{
+	struct arch_vcpu *a = &vcpu->arch;
+
+	s2_ident_load(&vcpu->vm->s2);
+	vmptrld(a->vmcs);
+	if (a->start.wanted) {
+		vmcs_init(vcpu);
+		a->start.wanted = false;
+	}
+	vmcs_init_cpu(vcpu);
+	take_over_translations(vcpu);
+	load_registers(a);
+	vcpu_request_delivery(vcpu);
+}
+
+void arch_vcpu_put(struct vcpu *vcpu)
+{
+	save_registers(&vcpu->arch);
+	vmclear(vcpu->arch.vmcs);
+	vcpu->arch.launched = false;
+	s2_ident_unload();
+}
+
+void vcpu_set_control(struct vcpu *vcpu, u32 control, bool on)
+{
+	u32 controls = on ? vcpu->arch.cpu_controls | control : vcpu->arch.cpu_controls & ~control;
+
+	if (controls != vcpu->arch.cpu_controls) {
+		vcpu->arch.cpu_controls = controls;
+		vmcs_write(VMCS_CPU_CONTROLS, controls);
+	}
+}
+
+/* ---- Interrupts and time -----------------------------------------------------------------------
+ */
+
+void arch_vcpu_sync_irqs(struct vcpu *vcpu)
+{
+	vlapic_timer_expire(&vcpu->arch.lapic, arch_now());
+	vinject_deliver(vcpu);
+}
+
+/* A HLT ends with what is delivered: masked interrupts do not end it. */
+bool arch_vcpu_has_irq(struct vcpu *vcpu)
+{
+	struct arch_vcpu *a = &vcpu->arch;
+
+	vlapic_timer_expire(&a->lapic, arch_now());
+	return (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) || load_relaxed(&a->waiting_nmi) ||
+	       (vlapic_pending(&a->lapic) >= 0 && (vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_IF));
+}
+
+u64 arch_vcpu_deadline(struct vcpu *vcpu)
+{
+	return vlapic_timer_deadline(&vcpu->arch.lapic);
+}
+
+void arch_vcpu_trap_idle(struct vcpu *vcpu, bool trap)
+{
+	vcpu_set_control(vcpu, CPU_HLT | CPU_PAUSE, trap);
+}
+
+void arch_vcpu_inject_abort(struct vcpu *vcpu)
+{
+	vinject_exception(vcpu, EXCEPTION_GP, 0);
+}
+
+/* ---- For people --------------------------------------------------------------------------------
+ */
+
+static bool is_loaded_here(const struct vcpu *vcpu)
+{
+	return this_cpu()->current == vcpu;
+}
+
+u64 arch_vcpu_pc(const struct vcpu *vcpu)
+{
+	return is_loaded_here(vcpu) ? vmcs_read(VMCS_GUEST_RIP) : 0;
+}
+
+void arch_vcpu_describe(const struct vcpu *vcpu, char *text, size_t size)
+{
+	const u64 *r = vcpu->arch.gpr;
+
+	if (!is_loaded_here(vcpu)) {
+		text_format(text, size, "rax=0x%lx rcx=0x%lx rdx=0x%lx rsi=0x%lx rdi=0x%lx",
+			    r[GPR_RAX], r[GPR_RCX], r[GPR_RDX], r[GPR_RSI], r[GPR_RDI]);
+		return;
+	}
+	text_format(text, size, "rip=0x%lx rsp=0x%lx rflags=0x%lx cr0=0x%lx cr3=0x%lx rax=0x%lx",
+		    vmcs_read(VMCS_GUEST_RIP), vmcs_read(VMCS_GUEST_RSP),
+		    vmcs_read(VMCS_GUEST_RFLAGS), vmcs_read(VMCS_GUEST_CR0),
+		    vmcs_read(VMCS_GUEST_CR3), r[GPR_RAX]);
+}

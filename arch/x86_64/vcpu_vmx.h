@@ -1,0 +1,36 @@
+/* What x86-64's own files ask of a loaded vCPU. */
+#ifndef VCPU_VMX_H
+#define VCPU_VMX_H
+
+#include "hyp/atomic.h"
+#include "hyp/vcpu.h"
+
+/* Its VMCS and the place of its FPU's state. vcpu_free() is safe after a failure, and again. */
+bool vcpu_alloc(struct vcpu *vcpu);
+void vcpu_free(struct vcpu *vcpu);
+
+/* An entry below 1 MiB is where a startup interrupt points: real mode, in the page's own segment.
+ */
+static inline bool vcpu_starts_by_sipi(u64 entry)
+{
+	return entry < MIB(1);
+}
+
+/* One of the processor-based controls, in the VMCS too if that changes it. */
+void vcpu_set_control(struct vcpu *vcpu, u32 control, bool on);
+
+/* vinject_deliver() before the next entry. The vCPU's own CPU. */
+static inline void vcpu_request_delivery(struct vcpu *vcpu)
+{
+	atomic_or(&vcpu->requests, VCPU_REQUEST_IRQ);
+}
+
+/* Its timer may be due. */
+static inline void vcpu_poll_timer(struct vcpu *vcpu)
+{
+	if (arch_now() >= vlapic_timer_deadline(&vcpu->arch.lapic)) {
+		vcpu_request_delivery(vcpu);
+	}
+}
+
+#endif

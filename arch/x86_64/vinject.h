@@ -1,0 +1,24 @@
+/* Events that Lamina puts into a guest at its next entry (SDM volume 3C, 27.6). The vCPU is loaded.
+ */
+#ifndef VINJECT_H
+#define VINJECT_H
+
+#include "hyp/types.h"
+
+struct vcpu;
+
+enum { EXCEPTION_UD = 6, EXCEPTION_DF = 8, EXCEPTION_GP = 13, EXCEPTION_PF = 14 };
+
+/* The instruction that exited faults. An error code is pushed where that exception has one. */
+void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error);
+
+/*
+ * Before entry: what was interrupted by the exit goes first, then an NMI, then what the local APIC
+ * has, if the guest can take it now; else an exit is asked for when it can.
+ */
+void vinject_deliver(struct vcpu *vcpu);
+
+/* After an exit: an event that it interrupted is kept for the next entry. */
+void vinject_keep(struct vcpu *vcpu);
+
+#endif

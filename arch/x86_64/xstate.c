@@ -1,0 +1,85 @@
+#include "xstate.h"
+
+#include "hyp/addr.h"
+
+#include "cpureg.h"
+
+#define CPUID_FEATURES 1
+#define CPUID_XSAVE BIT(26) /* ecx */
+#define CPUID_XSTATE 0xd
+#define GUEST_XSTATE (XSTATE_X87 | XSTATE_SSE | XSTATE_AVX | XSTATE_AVX512)
+
+/* The legacy area (10.5.1): control words as FNINIT and reset leave them. */
+#define AREA_FCW 0
+#define AREA_MXCSR 24
+#define FCW_RESET 0x37f
+#define MXCSR_RESET 0x1f80
+#define LEGACY_SIZE 512
+#define HEADER_SIZE 64
+
+static u64 allowed;
+static u32 size = LEGACY_SIZE;
+
+void xstate_init_cpu(void)
+{
+	if (!(cpuid(CPUID_FEATURES, 0).c & CPUID_XSAVE)) {
+		return;
+	}
+	write_cr(4, read_cr(4) | CR4_OSXSAVE);
+	allowed = cpuid(CPUID_XSTATE, 0).a & GUEST_XSTATE;
+	write_xcr0(allowed);
+	size = cpuid(CPUID_XSTATE, 0).b; /* of what XCR0 has now */
+}
+
+u64 xstate_allowed(void)
+{
+	return allowed;
+}
+
+bool xstate_is_valid(u64 xcr0)
+{
+	u64 wide = xcr0 & XSTATE_AVX512;
+
+	return (xcr0 & XSTATE_X87) && !(xcr0 & ~allowed) &&
+	       !((xcr0 & XSTATE_AVX) && !(xcr0 & XSTATE_SSE)) &&
+	       !(wide && (wide != XSTATE_AVX512 || !(xcr0 & XSTATE_AVX)));
+}
+
+u32 xstate_size(void)
+{
+	return size;
+}
+
+void xstate_reset(void *area)
+{
+	u8 *bytes = area;
+
+	for (u32 i = 0; i < size; i++) {
+		bytes[i] = 0;
+	}
+	*(u16 *)(bytes + AREA_FCW) = FCW_RESET;
+	*(u32 *)(bytes + AREA_MXCSR) = MXCSR_RESET;
+}
+
+/* All components are moved whatever the guest has on: it may have used, and then turned off, any.
+ */
+void xstate_load(const void *area, u64 xcr0)
+{
+	if (!allowed) {
+		__asm__ volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+		return;
+	}
+	write_xcr0(allowed);
+	__asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"(~0u), "d"(~0u) : "memory");
+	write_xcr0(xcr0);
+}
+
+void xstate_save(void *area)
+{
+	if (!allowed) {
+		__asm__ volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+		return;
+	}
+	write_xcr0(allowed);
+	__asm__ volatile("xsave64 (%0)" ::"r"(area), "a"(~0u), "d"(~0u) : "memory");
+}
