@@ -1,6 +1,6 @@
 ## Lamina, a thin type-1 hypervisor. What can be asked for:
 ##
-##   make run         boot CONFIG in QEMU, with the keyboard    make test       everything that shows it right
+##   make run         boot CONFIG (QEMU, Bochs), with keyboard   make test       everything that shows it right
 ##   make check       say what is wrong with CONFIG             make bench      count instructions (bench-boot, -exits, -s2)
 ##   make mutants     do the tests notice wrong edits of s2?    make coverage   what of s2 they reach    make size   its size
 ##   make qemu-cmd    print run's command                       make gdb        run, stopped, with gdb attached
@@ -8,7 +8,7 @@
 ##   make tags        for editors                               make clean      (distclean: downloads too)
 ##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
-##   CONFIG=configs/x.dts  ARCH=arm64  CPU=cortex-a76|cortex-a72|neoverse-n1|max|...  SMP=2  MEM=1024  TIMEOUT=seconds
+##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
 ##   BATCH=1 no keyboard   OUT=dir logs and summary   ICOUNT=1 repeatable   LOG=error|warn|info|debug   V=1 show commands
 ##   ONLY=regex of names of tests   MUTANTS=120 how many   SEED=1 which   JOBS=2 how many at once
 ##   STEPS_PREEMPTIONS=n how deep tests/steps looks
@@ -18,7 +18,9 @@
 # Setup is a file like any other (build/setup.host, build/debian/ARCH/setup.ARCH): made once, by apt alone.
 
 ARCH = arm64
-CONFIG = configs/two-linux.dts
+CONFIG = $(CONFIG_$(ARCH))
+CONFIG_arm64 = configs/two-linux.dts
+CONFIG_x86_64 = configs/linux-pc.dts
 CROSS_arm64 = aarch64-linux-gnu-
 CROSS_x86_64 =
 CROSS = $(CROSS_$(ARCH))
@@ -85,8 +87,13 @@ gdb: $(READY)
 check: $(H)/check-$(ARCH) | build/setup.host
 	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
 
-test: $(READY) $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
-	$(Q)tests/run --arch $(ARCH) --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
+# The other architecture's, by another make: what both would build is there before.
+pc-ready: $(H)/check-x86_64 $(AML_x86_64) build/debian/x86_64/setup.x86_64
+	$(Q)$(MAKE) --no-print-directory ARCH=x86_64 ready
+ready: $(READY)
+
+test: $(READY) pc-ready $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
+	$(Q)tests/run --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
 
 soak: $(H)/model/all
 	$(Q)S2_MODEL_SECONDS=$(SECONDS) $< --gtest_brief=1
@@ -218,9 +225,8 @@ format: | build/setup.host
 	$(Q)clang-format -i $(C_FILES)
 lint: | build/setup.host
 	$(Q)clang-format --dry-run -Werror $(C_FILES)
-	$(Q)cppcheck -q --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
-		--suppress=uninitvar -Iinclude -Iarch/$(ARCH) \
-		hyp arch/$(ARCH) tools/check.c
+	$(Q)$(foreach arch,arm64 x86_64,cppcheck -q --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
+		--suppress=uninitvar -Iinclude -Iarch/$(arch) hyp arch/$(arch) tools/check.c && ) true
 	$(Q)tools/lint
 tags: | build/setup.host
 	$(Q)ctags $(HYP) $(wildcard include/*/*.h arch/$(ARCH)/*.h)
@@ -235,7 +241,7 @@ PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 mutants coverage size guests format lint tags help \
+.PHONY: all ready pc-ready run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 mutants coverage size guests format lint tags help \
 	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:

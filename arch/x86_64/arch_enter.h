@@ -58,12 +58,10 @@ static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
 
 static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 {
-	u64 bits = vcpu->arch.access_bits, *gpr = &vcpu->arch.gpr[n];
+	bool high = n >= GPR_HIGH_BYTE;
+	u64 bits = vcpu->arch.access_bits, *gpr = &vcpu->arch.gpr[high ? n - GPR_HIGH_BYTE : n];
 
-	if (unlikely(n >= GPR_HIGH_BYTE)) {
-		gpr = &vcpu->arch.gpr[n - GPR_HIGH_BYTE];
-		value <<= 8;
-	}
+	value <<= high ? 8 : 0;
 	if (unlikely(n == GPR_RSP)) {
 		*gpr = vmcs_read(VMCS_GUEST_RSP);
 	}

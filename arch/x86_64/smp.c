@@ -43,7 +43,7 @@ void smp_prepare(u64 root)
 	u64 page = SMP_ENTRY_PAGE;
 
 	__asm__("" : "+r"(page)); /* an address like any other */
-	memcpy((void *)page, smp_entry, (size_t)(smp_entry_end - smp_entry));
+	memcpy((void *)page, smp_entry, (u64)smp_entry_end - (u64)smp_entry);
 	smp_record.cr3 = root;
 }
 

@@ -6,8 +6,7 @@
 #define PIT_HZ 1193182
 #define PIT_CHANNEL_2 0x42
 #define PIT_COMMAND 0x43
-#define PIT_ONE_SHOT_2 0xb0 /* channel 2, low byte then high, mode 0: the output rises at the end  \
-			     */
+#define PIT_ONE_SHOT_2 0xb0 /* channel 2, both bytes, mode 0: its output rises at the end */
 #define PORT_B 0x61
 #define PORT_B_GATE_2 BIT(0)
 #define PORT_B_SPEAKER BIT(1)
@@ -15,7 +14,7 @@
 
 #define MEASURED_PARTS 100 /* of a second: one */
 
-void timer_init(void)
+	void timer_init(void)
 {
 	const u32 count = PIT_HZ / MEASURED_PARTS;
 	u64 start;

@@ -274,7 +274,10 @@ TEST_P(S2Populate, what_the_format_cannot_say_is_invalid)
 			bool rights = f->perms & BIT(perm), type = f->memories & BIT(memory);
 
 			p.attr = {perm, memory};
+			source.taken = 0;
 			EXPECT_EQ(s2_populate_work(&p), rights && type ? OK : INVALID)
+				<< "rights " << int(perm) << ", memory " << int(memory);
+			EXPECT_EQ(source.taken, rights && type ? 1u : 0u)
 				<< "rights " << int(perm) << ", memory " << int(memory);
 		}
 	}
