@@ -20,6 +20,11 @@ static void read_name(char name[NAME_SIZE + 1])
 	name[NAME_SIZE] = 0;
 }
 
+/* x86's caches are coherent, for instructions, too. */
+void arch_publish_memory(unused const void *start, unused u64 size)
+{
+}
+
 void arch_describe(char *text, size_t size)
 {
 	char name[NAME_SIZE + 1];

@@ -17,6 +17,11 @@
 #define LEGACY_SIZE 512
 #define HEADER_SIZE 64
 
+#define CPUID_MORE_FEATURES 7
+#define CPUID_AVX512F BIT(16) /* ebx */
+
+extern u32 mem_wide; /* mem.S */
+
 static u64 allowed;
 static u32 size = LEGACY_SIZE;
 
@@ -29,6 +34,9 @@ void xstate_init_cpu(void)
 	allowed = cpuid(CPUID_XSTATE, 0).a & GUEST_XSTATE;
 	write_xcr0(allowed);
 	size = cpuid(CPUID_XSTATE, 0).b; /* of what XCR0 has now */
+	if ((allowed & XSTATE_AVX512) && (cpuid(CPUID_MORE_FEATURES, 0).b & CPUID_AVX512F)) {
+		mem_wide = (u32)allowed;
+	}
 }
 
 u64 xstate_allowed(void)

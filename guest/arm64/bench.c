@@ -13,18 +13,11 @@
  *delay_ms=N sleeps first, so that two of these guests in one configuration measure one after the
  *other.
  */
-#include "lib.h"
+#include "lib_bench.h"
 
-#define REPEAT 64
-#define BLOCKS 16
-#define PAGES (BLOCK_SIZE / PAGE_SIZE)
 #define SELF_SGI 3
 #define WFI_WAIT 100000
 #define INTERRUPT_PATIENCE 100000
-
-struct samples {
-	u64 count, sum, min, max;
-};
 
 static u64 reading; /* what two readings of the counter differ by */
 
@@ -41,41 +34,11 @@ static u64 reading; /* what two readings of the counter differ by */
 		to_ - from_ - reading;                                                             \
 	})
 
-static void samples_add(struct samples *s, u64 value)
-{
-	s->min = !s->count || value < s->min ? value : s->min;
-	s->max = value > s->max ? value : s->max;
-	s->sum += value;
-	s->count++;
-}
-
-static u64 samples_mean(const struct samples *s)
-{
-	return (s->sum + s->count / 2) / s->count;
-}
-
-static void report(const char *name, const struct samples *s, u64 result)
-{
-	print("bench %s %lu", name, result);
-	print("detail %s %lu %lu %lu", name, s->min, samples_mean(s), s->max);
-}
-
-static void measure(const char *name, u64 (*once)(void))
-{
-	struct samples s = {0};
-
-	once(); /* its code and data are there from now on */
-	for (u32 i = 0; i < REPEAT; i++) {
-		samples_add(&s, once());
-	}
-	report(name, &s, s.min);
-}
-
 static void measure_reading(void)
 {
 	u64 least = ~0ul;
 
-	for (u32 i = 0; i < REPEAT; i++) {
+	for (u32 i = 0; i < BENCH_REPEAT; i++) {
 		u64 n = TIMED("", "r"(0));
 
 		least = n < least ? n : least;
@@ -222,39 +185,9 @@ static u64 once_wfi_pending(void)
 
 /* ---- First touches ---- */
 
-static bool block_is_fresh(u64 block)
+static u64 touch_page(u64 page)
 {
-	return block >= (u64)image_end &&
-	       block + BLOCK_SIZE <= machine.ram_base + machine.ram_size &&
-	       (block + BLOCK_SIZE <= machine.tables ||
-		block >= machine.tables + machine.tables_size);
-}
-
-/* The next block that nothing touched yet, from *cursor on, which moves behind it. */
-static u64 next_fresh_block(u64 *cursor)
-{
-	u64 block = (*cursor + BLOCK_SIZE - 1) & ~(BLOCK_SIZE - 1);
-
-	while (!block_is_fresh(block)) {
-		if (block >= machine.ram_base + machine.ram_size) {
-			check("fresh_memory", false, "this guest has too little");
-			guest_end();
-		}
-		block += BLOCK_SIZE;
-	}
-	*cursor = block + BLOCK_SIZE;
-	return block;
-}
-
-static void bench_touch_4k(u64 *cursor)
-{
-	struct samples s = {0};
-	u64 block = next_fresh_block(cursor);
-
-	for (u64 page = 0; page < PAGES; page++) {
-		samples_add(&s, TIMED("str xzr, [%[a]]", [a] "r"(block + page * PAGE_SIZE)));
-	}
-	report("touch_4k_fresh", &s, samples_mean(&s));
+	return TIMED("str xzr, [%[a]]", [a] "r"(page));
 }
 
 /* One store in each 4 KiB of a block; the loop's own three instructions are counted with it. */
@@ -268,30 +201,20 @@ static u64 touch_block(u64 block)
 		     [a] "r"(block), [end] "r"(block + BLOCK_SIZE));
 }
 
-static void bench_touch_2m(u64 *cursor)
-{
-	struct samples s = {0};
-
-	for (u32 i = 0; i < BLOCKS; i++) {
-		samples_add(&s, (touch_block(next_fresh_block(cursor)) + PAGES / 2) / PAGES);
-	}
-	report("touch_2m_fresh_per_4k", &s, samples_mean(&s));
-}
-
 static void bench_traps(void)
 {
-	measure("hvc_psci_version", once_hvc);
-	measure("id_register", once_id_register);
-	measure("gicd_typer_read", once_gicd_typer);
-	measure("uart_flag_read", once_uart_flag);
+	bench_measure("hvc_psci_version", once_hvc);
+	bench_measure("id_register", once_id_register);
+	bench_measure("gicd_typer_read", once_gicd_typer);
+	bench_measure("uart_flag_read", once_uart_flag);
 }
 
 static void bench_interrupts(void)
 {
-	measure("self_sgi", once_self_sgi);
-	measure("vtimer", once_vtimer);
-	measure("wfi_wake", once_wfi_wake);
-	measure("wfi_pending", once_wfi_pending);
+	bench_measure("self_sgi", once_self_sgi);
+	bench_measure("vtimer", once_vtimer);
+	bench_measure("wfi_wake", once_wfi_wake);
+	bench_measure("wfi_pending", once_wfi_pending);
 }
 
 static void sleep_first(void)
@@ -317,10 +240,10 @@ void guest_main(void)
 	sleep_first();
 	measure_reading();
 	if (bootarg_word("page")) {
-		bench_touch_4k(&cursor);
+		bench_touch_4k(&cursor, touch_page);
 	} else {
 		bench_traps();
-		bench_touch_2m(&cursor);
+		bench_touch_2m(&cursor, touch_block);
 		bench_interrupts();
 	}
 	check("all_measured", true, " ");

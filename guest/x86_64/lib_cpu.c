@@ -23,7 +23,7 @@ u32 cpu_number(void)
 	return (u32)read_msr(MSR_FS_BASE);
 }
 
-static void apic_on(void)
+void apic_on(void)
 {
 	write_msr(MSR_APIC_BASE, read_msr(MSR_APIC_BASE) | APIC_X2);
 	write_msr(MSR_X2APIC_SVR, SVR_ENABLE);

@@ -11,6 +11,7 @@
 #define MSR_FS_BASE 0xc0000100u
 #define MSR_APIC_BASE 0x1bu
 #define MSR_X2APIC_ID 0x802u
+#define MSR_X2APIC_EOI 0x80bu
 #define MSR_X2APIC_SVR 0x80fu
 #define MSR_X2APIC_ICR 0x830u
 
@@ -118,6 +119,23 @@ struct fault {
 };
 void fault_expect(void);
 struct fault fault_end(void);
+
+/* Where `vector` enters, below GATES; interrupts may come while irq_enable() is in force. */
+#define GATES 96
+void gate_set(u32 vector, void (*handler)(void *frame));
+
+static inline void irq_enable(void)
+{
+	__asm__ volatile("sti" ::: "memory");
+}
+
+static inline void irq_disable(void)
+{
+	__asm__ volatile("cli" ::: "memory");
+}
+
+/* This CPU's local APIC becomes an x2APIC, and is on: lib_cpu.c. */
+void apic_on(void);
 
 #define VECTOR_UD 6
 #define VECTOR_GP 13

@@ -4,6 +4,7 @@
 #define CODE64 0x10
 #define GATE_PRESENT_INTERRUPT 0x8e00ull
 #define STUB_SIZE 16
+#define EXCEPTIONS 32
 #define SKIPPED_BYTES 2
 
 struct frame {
@@ -18,15 +19,20 @@ extern char vectors[];
 static bool expected[CPUS_MAX];
 static struct fault faults[CPUS_MAX];
 
+void gate_set(u32 vector, void (*handler)(void *frame))
+{
+	u64 at = (u64)handler;
+
+	idt[2 * vector] = (at & 0xffff) | (u64)CODE64 << 16 | GATE_PRESENT_INTERRUPT << 32 |
+			  (at & 0xffff0000) << 32;
+	idt[2 * vector + 1] = at >> 32;
+}
+
 void trap_init(void);
 void trap_init(void)
 {
-	for (u64 i = 0; i < 32; i++) {
-		u64 stub = (u64)vectors + i * STUB_SIZE;
-
-		idt[2 * i] = (stub & 0xffff) | (u64)CODE64 << 16 | GATE_PRESENT_INTERRUPT << 32 |
-			     (stub & 0xffff0000) << 32;
-		idt[2 * i + 1] = stub >> 32;
+	for (u32 i = 0; i < EXCEPTIONS; i++) {
+		gate_set(i, (void (*)(void *))(vectors + i * STUB_SIZE));
 	}
 }
 

@@ -6,6 +6,7 @@
  * page below 1 MiB, to which ap_entry is copied (lib_cpu.c), and follow the same way.
  */
 #define STACK_SIZE 16384
+#define GATES 96
 #define CODE32 0x08
 #define CODE64 0x10
 #define DATA 0x18
@@ -169,7 +170,7 @@ gdt_pointer:
 	.data
 	.global idt_pointer
 idt_pointer:
-	.word	32 * 16 - 1
+	.word	GATES * 16 - 1
 	.quad	idt
 	.global entry_state
 	.balign	4
@@ -182,7 +183,7 @@ level3:	.skip	4096
 level2:	.skip	4096
 level1:	.skip	4096 * 4
 	.global idt
-idt:	.skip	32 * 16
+idt:	.skip	GATES * 16
 	.balign	16
 	.global stacks
 stacks:	.skip	STACK_SIZE * 8
