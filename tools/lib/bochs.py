@@ -1,7 +1,6 @@
 """The emulated PC: Bochs, started from a disc that GRUB boots.
 
-GRUB hands Lamina the configuration and the files that it names as multiboot modules, each under the name
-that the configuration uses. The console is COM1, a pseudoterminal that Bochs opens; what Bochs itself says,
+The console is COM1, a pseudoterminal that Bochs opens; what Bochs itself says,
 and the exit status, which Lamina writes to port 0xE9, come on its standard output.
 """
 import os
@@ -13,13 +12,12 @@ import tempfile
 import tty
 
 from common import (BUILD, MIB, STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, STATUS_PANICKED, Failure,
-                    lamina_image, need_file)
+                    need_file)
 
 INSTRUCTIONS_PER_SECOND = 100000000
 
 FIRMWARE = "/usr/share/bochs/BIOS-bochs-latest"
 VIDEO_FIRMWARE = "/usr/share/vgabios/vgabios.bin"
-NAME = re.compile(r"[A-Za-z0-9_.,+/:@%-]+")
 STATUS_LINE = re.compile(rb"^lamina: exit status ([0-9]+)", re.MULTILINE)
 
 SETTINGS = """\
@@ -42,13 +40,8 @@ info: action=report
 """
 
 
-def grub_menu(words, names):
-    lines = ["set timeout=0", "set default=0", "menuentry lamina {", f"multiboot /lamina {words}"]
-    for number, name in enumerate(names):
-        if not NAME.fullmatch(name):
-            raise Failure(f"{name}: GRUB cannot be given a file of this name")
-        lines.append(f"module /module{number} {name}")
-    return "\n".join(lines + ["}"]) + "\n"
+def grub_menu(commands):
+    return "\n".join(["set timeout=0", "set default=0", "menuentry it {", *commands, "}"]) + "\n"
 
 
 class Bochs:
@@ -56,17 +49,17 @@ class Bochs:
 
     name = "Bochs"
 
-    def __init__(self, target):
+    def __init__(self, cpu, smp, memory, files, commands):
+        """`files` by their names on the disc; `commands` are GRUB's."""
         os.makedirs(os.path.join(BUILD, "bochs"), exist_ok=True)
         self.folder = tempfile.mkdtemp(dir=os.path.join(BUILD, "bochs"))
-        self.target = target
         self.master, self.slave = pty.openpty()
         tty.setraw(self.slave)
-        self.make_disc()
+        self.make_disc(files, commands)
         self.write("settings", SETTINGS.format(
-            megs=target.memory // MIB, firmware=need_file(FIRMWARE, "Bochs' firmware"),
-            video=need_file(VIDEO_FIRMWARE, "Bochs' video firmware"), disc=self.path("disc.iso"), cpu=target.cpu,
-            smp=target.smp, ips=INSTRUCTIONS_PER_SECOND, terminal=os.ttyname(self.slave), log=self.path("log")))
+            megs=memory // MIB, firmware=need_file(FIRMWARE, "Bochs' firmware"),
+            video=need_file(VIDEO_FIRMWARE, "Bochs' video firmware"), disc=self.path("disc.iso"), cpu=cpu, smp=smp,
+            ips=INSTRUCTIONS_PER_SECOND, terminal=os.ttyname(self.slave), log=self.path("log")))
         self.write("commands", "c\n")  # Debian's Bochs begins in its debugger
 
     def path(self, name):
@@ -76,15 +69,13 @@ class Bochs:
         with open(self.path(name), "w", encoding="utf-8") as file:
             file.write(text)
 
-    def make_disc(self):
-        files = [("config", self.target.config.blob)] + self.target.config.modules
+    def make_disc(self, files, commands):
         os.makedirs(self.path("disc/boot/grub"))
-        shutil.copyfile(lamina_image(self.target.config.arch), self.path("disc/lamina"))
-        for number, (_, path) in enumerate(files):
-            shutil.copyfile(path, self.path(f"disc/module{number}"))
-        self.write("disc/boot/grub/grub.cfg", grub_menu(self.target.boot_words(), [name for name, _ in files]))
+        for name, path in files.items():
+            shutil.copyfile(path, self.path(f"disc/{name}"))
+        self.write("disc/boot/grub/grub.cfg", grub_menu(commands))
         command = ["grub-mkrescue", "-o", self.path("disc.iso"), self.path("disc"), "--fonts=", "--locales=", "--themes=",
-                   "--install-modules=multiboot normal iso9660 biosdisk"]
+                   "--install-modules=multiboot linux normal iso9660 biosdisk"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:

@@ -1,11 +1,18 @@
-"""The emulated PC for x86-64: what was asked for, as Bochs can be told it."""
+"""The emulated PC for x86-64: what was asked for, as Bochs can be told it.
+
+GRUB hands Lamina the configuration and the files that it names as multiboot modules, each under the name that
+the configuration uses.
+"""
+import re
+
 from bochs import Bochs
-from common import MIB, Failure, first_line
+from common import MIB, Failure, first_line, lamina_image
 from target import Target
 
 DEFAULT_CPU = "corei7_skylake_x"
 OWN_MEMORY = 128 * MIB
 MEMORY_MAX = 3072 * MIB  # below the devices
+NAME = re.compile(r"[A-Za-z0-9_.,+/:@%-]+")
 
 
 class Pc(Target):
@@ -28,4 +35,11 @@ class Pc(Target):
         raise Failure("Bochs is told by files, not by a command: run it, they are in build/bochs meanwhile")
 
     def emulator(self):
-        return Bochs(self)
+        files = {"lamina": lamina_image(self.config.arch)}
+        commands = [f"multiboot /lamina {self.boot_words()}"]
+        for number, (name, path) in enumerate([("config", self.config.blob)] + self.config.modules):
+            if not NAME.fullmatch(name):
+                raise Failure(f"{name}: GRUB cannot be given a file of this name")
+            files[f"module{number}"] = path
+            commands.append(f"module /module{number} {name}")
+        return Bochs(self.cpu, self.smp, self.memory, files, commands)
