@@ -96,6 +96,15 @@ static struct vm *alloc_vm(const struct config_vm *config)
 	return vm;
 }
 
+void vm_add_image(struct vm *vm, gpa_t at, const void *bytes, u64 size)
+{
+	if (size == 0) {
+		return;
+	}
+	check(vm->image_count < VM_IMAGES_MAX);
+	vm->images[vm->image_count++] = (struct vm_image){.gpa = at, .size = size, .bytes = bytes};
+}
+
 static void note_images_end(struct vm *vm)
 {
 	for (u32 i = 0; i < vm->image_count; i++) {

@@ -7,7 +7,6 @@
 struct arch_cpu {
 	u64 emergency_top;     /* of the stack for EL2 exceptions: the other may be what broke */
 	u64 redistributor;     /* address of this CPU's GICR frame */
-	u32 exceptions;	       /* EL2 exceptions taken here, and none is survived: see trap.c */
 	void (*on_trap)(void); /* where to go if an instruction is not there; never returns */
 };
 

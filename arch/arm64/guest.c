@@ -24,16 +24,6 @@
 /* The tree is under 2 KiB; arguments and seeds come on top. */
 #define DEVICE_TREE_ROOM (KIB(4) + CONFIG_BOOTARGS_MAX)
 
-/* A slot of zeroes is no image. */
-static void add_image(struct vm *vm, gpa_t at, const void *bytes, u64 size)
-{
-	if (size == 0) {
-		return;
-	}
-	check(vm->image_count < VM_IMAGES_MAX);
-	vm->images[vm->image_count++] = (struct vm_image){.gpa = at, .size = size, .bytes = bytes};
-}
-
 /* ---- Device tree ----------------------------------------------------------------------------- */
 
 /*
@@ -80,7 +70,7 @@ static enum status make_device_tree(struct vm *vm, const struct config_vm *confi
 		return FULL;
 	}
 	vm->arch.device_tree_gpa = layout->device_tree.v;
-	add_image(vm, layout->device_tree, vm->arch.device_tree, used);
+	vm_add_image(vm, layout->device_tree, vm->arch.device_tree, used);
 	return OK;
 }
 
@@ -160,8 +150,8 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	vm->ram_base = gpa(GUEST_RAM_BASE);
 	vm->arch.entry = layout.entry.v;
 	present_ids(vm);
-	add_image(vm, layout.kernel, config->kernel_module.bytes, config->kernel_module.size);
-	add_image(vm, layout.ramdisk, config->ramdisk_module.bytes, layout.ramdisk_size);
+	vm_add_image(vm, layout.kernel, config->kernel_module.bytes, config->kernel_module.size);
+	vm_add_image(vm, layout.ramdisk, config->ramdisk_module.bytes, layout.ramdisk_size);
 	status = make_device_tree(vm, config, &layout, why, size);
 	return status == OK ? make_devices(vm, config, why, size) : status;
 }

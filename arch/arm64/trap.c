@@ -1,13 +1,9 @@
 /*
- * Exceptions that EL2 takes from itself: always a bug of Lamina's, always the end of the run.
- *
- * The first one on a CPU is reported in full. One that comes while that report is written says so
- * in a line of constant text and ends the run; one more parks the CPU. So a broken report cannot
- * loop.
+ * Exceptions that EL2 takes from itself, in words. What becomes of them is told by
+ * own_trap_begin().
  */
 #include "arch/cpu.h"
 #include "hyp/log.h"
-#include "hyp/summary.h"
 
 #include "layout.h"
 #include "machine.h"
@@ -134,7 +130,7 @@ static void print_frame(const struct trap_frame *frame)
 
 void arch_print_state(void)
 {
-	if (this_cpu()->arch.exceptions != 0) {
+	if (this_cpu()->exceptions != 0) {
 		print_frame(&reported[this_cpu_id()]);
 		return;
 	}
@@ -145,8 +141,14 @@ void arch_print_state(void)
 	backtrace_print((u64)__builtin_return_address(0), *(u64 *)__builtin_frame_address(0));
 }
 
-static void print_nested(const struct trap_frame *first, const struct trap_frame *second)
+/* The last one of each CPU: another one than the reported, if it came while that was reported. */
+static const struct trap_frame *latest[CPU_MAX];
+
+static void print_nested(void)
 {
+	const struct trap_frame *first = &reported[this_cpu_id()];
+	const struct trap_frame *second = latest[this_cpu_id()];
+
 	log_raw("\nlamina: cpu%u: an exception while another was reported\n", this_cpu_id());
 	log_raw("  first   pc %lx esr %lx far %lx\n", first->elr, first->esr, first->far);
 	log_raw("  second  pc %lx esr %lx far %lx\n", second->elr, second->esr, second->far);
@@ -162,14 +164,8 @@ void trap_report(const struct trap_frame *frame, enum trap_kind kind)
 	if (cpu->arch.on_trap != NULL) {
 		cpu->arch.on_trap();
 	}
-	cpu->arch.exceptions++;
-	if (cpu->arch.exceptions > 2) {
-		cpu_park();
-	}
-	if (cpu->arch.exceptions == 2) {
-		print_nested(&reported[cpu->id], frame);
-		arch_machine_end(RUN_PANICKED);
-	}
+	latest[cpu->id] = frame;
+	own_trap_begin(print_nested);
 	reported[cpu->id] = *frame;
 	panic_begin();
 	print_cause(frame, kind);

@@ -21,16 +21,6 @@
 #include "vport.h"
 #include "vpower.h"
 
-static void add_image(struct vm *vm, u64 at, const void *bytes, u64 size)
-{
-	if (size == 0) {
-		return;
-	}
-	check(vm->image_count < VM_IMAGES_MAX);
-	vm->images[vm->image_count++] =
-		(struct vm_image){.gpa = gpa(at), .size = size, .bytes = bytes};
-}
-
 /* ---- Files and tables ------------------------------------------------------------------------ */
 
 static void add_files(struct vm *vm, const struct config_vm *config, const struct pc_layout *layout)
@@ -40,9 +30,9 @@ static void add_files(struct vm *vm, const struct config_vm *config, const struc
 	for (u32 i = 0; i < layout->segment_count; i++) {
 		const struct pc_segment *s = &layout->segments[i];
 
-		add_image(vm, s->start, kernel + s->file_offset, s->file_size);
+		vm_add_image(vm, gpa(s->start), kernel + s->file_offset, s->file_size);
 	}
-	add_image(vm, layout->ramdisk.v, config->ramdisk_module.bytes, layout->ramdisk_size);
+	vm_add_image(vm, layout->ramdisk, config->ramdisk_module.bytes, layout->ramdisk_size);
 }
 
 static enum status write_tables(const struct config_vm *config, const struct pc_layout *layout,
@@ -80,9 +70,9 @@ static enum status make_tables(struct vm *vm, const struct config_vm *config,
 			    status_name(status));
 		return status;
 	}
-	add_image(vm, PC_BOOT_AREA, area, PC_BOOT_AREA_SIZE);
-	add_image(vm, layout->reset_code.v, pc_reset_code, sizeof(pc_reset_code));
-	add_image(vm, layout->acpi.v, area + PC_BOOT_AREA_SIZE, acpi_used);
+	vm_add_image(vm, gpa(PC_BOOT_AREA), area, PC_BOOT_AREA_SIZE);
+	vm_add_image(vm, layout->reset_code, pc_reset_code, sizeof(pc_reset_code));
+	vm_add_image(vm, layout->acpi, area + PC_BOOT_AREA_SIZE, acpi_used);
 	return OK;
 }
 

@@ -27,6 +27,7 @@ struct cpu {
 
 	/* Private to this CPU. */
 	struct arch_cpu arch;
+	u32 exceptions;	    /* of Lamina's own, taken here: see own_trap_begin() */
 	u64 timer_deadline; /* what the hypervisor's timer is set to; ~0 = off */
 
 	/* Read by others. */

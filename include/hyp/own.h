@@ -63,6 +63,16 @@ u64 *arch_own_table_of(u64 entry, unsigned level);
 /* The largest level that may have leaves: 1 or 2. */
 unsigned arch_own_leaf_level_max(void);
 
+/* ---- Exceptions: hyp/own_trap.c ------------------------------------------------------------- */
+
+/*
+ * This CPU has taken an exception from Lamina itself: always a bug, always the end of the run. The
+ * first one returns, to be reported in full. One that comes while that report is written is said by
+ * `print_nested`, a line of constant text, and ends the run; one more parks the CPU. So a broken
+ * report cannot loop.
+ */
+void own_trap_begin(void (*print_nested)(void));
+
 /* ---- Call chains: hyp/backtrace.c ---------------------------------------------------------- */
 
 /* Prints the call chain that begins at frame pointer `fp`, innermost function `pc`. */

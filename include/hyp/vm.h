@@ -143,6 +143,10 @@ bool vm_has_ended(const struct vm *vm);
 
 const char *vm_state_name(enum vm_state s);
 
+/* For arch_vm_init: these bytes are what RAM begins with at `at`. No more than VM_IMAGES_MAX; of no
+ * size is none. They stay where they are while the VM is. */
+void vm_add_image(struct vm *vm, gpa_t at, const void *bytes, u64 size);
+
 /* Adds a device; regions do not overlap each other or RAM. FULL when there are VM_MMIO_MAX. */
 enum status vm_mmio_add(struct vm *vm, struct mmio_region region);
 const struct mmio_region *vm_mmio_find(const struct vm *vm, gpa_t a);
