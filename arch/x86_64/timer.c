@@ -14,7 +14,7 @@
 
 #define MEASURED_PARTS 100 /* of a second: one */
 
-	void timer_init(void)
+void timer_init(void)
 {
 	const u32 count = PIT_HZ / MEASURED_PARTS;
 	u64 start;
