@@ -196,6 +196,10 @@ void arch_vm_reset(struct vm *vm)
 {
 	vioapic_reset(vm->arch.ioapic);
 	uart16550_reset(vm->arch.uart);
+	/* A startup interrupt alone would leave their mode. */
+	for (u32 i = 0; i < vm->vcpu_count; i++) {
+		vlapic_reset(&vm->vcpus[i]->arch.lapic, false);
+	}
 }
 
 u64 arch_vm_entry(const struct vm *vm)

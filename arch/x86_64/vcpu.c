@@ -76,7 +76,7 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	}
 	a->dr6 = DR6_RESET;
 	a->msrs = (typeof(a->msrs)){0};
-	a->tsc_aux = 0;
+	a->tsc_aux = a->misc_enable = a->kvmclock = 0;
 	a->xcr0 = XSTATE_X87;
 	xstate_reset(a->state);
 	vlapic_reset(&a->lapic, vcpu_starts_by_sipi(entry));
