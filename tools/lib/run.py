@@ -18,6 +18,7 @@ from common import (STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_INTERRUPTED, STA
 from stream import LogFolder, Stream
 
 TIMEOUT_MAX_S = 7 * 24 * 3600
+PROGRESS_S = 10
 MEANINGS = {
     STATUS_OK: "all guests are off",
     STATUS_GUEST_CRASHED: "a guest crashed or was refused",
@@ -63,6 +64,7 @@ class Run:
         self.keyboard = keyboard
         self.timeout_s = timeout_s
         self.show = show
+        self.started = time.monotonic()
         self.stream = Stream(sink)
         self.complaints = b""  # what the emulator itself said
         self.summary = None
@@ -118,21 +120,31 @@ class Run:
         selector = selectors.DefaultSelector()
         open_ends = 0
         for descriptor, ends, take in self.sources():
-            selector.register(descriptor, selectors.EVENT_READ, take)
+            selector.register(descriptor, selectors.EVENT_READ, (take, ends))
             open_ends += ends
         while open_ends:
             left = max(0, deadline - time.monotonic()) if deadline else None
             if left == 0:
                 return False
-            for key, _ in selector.select(left):
+            for key, _ in self.wait(selector, left):
+                take, ends = key.data
                 data = os.read(key.fd, 65536)
                 if data:
-                    key.data(data)
+                    take(data)
                 else:
                     selector.unregister(key.fileobj)
-                    open_ends -= 1
+                    open_ends -= ends
         self.drain()
         return True
+
+    def wait(self, selector, left):
+        """An emulator with a console of its own is slow, and its firmware and loader are silent there."""
+        if self.emulator.master is None or not self.show:
+            return selector.select(left)
+        events = selector.select(PROGRESS_S if left is None else min(left, PROGRESS_S))
+        if not events:
+            write_all(2, b"lamina: %s works, %d s so far\n" % (self.emulator.name.encode(), time.monotonic() - self.started))
+        return events
 
     def drain(self):
         """What the console still holds when the emulator has gone."""

@@ -1,0 +1,90 @@
+"""What Bochs is told, what it says at its end, and what it cannot be asked for."""
+import argparse
+import os
+import unittest
+
+import bochs
+import pc
+from common import MIB, STATUS_FAILED, Failure
+from emulator import Qemu
+from run import Run
+
+
+class FakeConfig:
+    arch = "x86_64"
+    memory = 512 * MIB
+    modules = []
+    blob = "config.dtb"
+
+    @staticmethod
+    def files_size():
+        return 30 * MIB
+
+
+def options(**changed):
+    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False}
+    return argparse.Namespace(**{**given, **changed})
+
+
+class Console:
+    """An emulator with a console of its own, which says what it is told to, and on its standard output its end."""
+
+    name = "a fake"
+
+    def __init__(self, said, end):
+        self.master, self.slave = os.openpty()
+        bochs.tty.setraw(self.slave)
+        self.script = f"printf '{said}' >{os.ttyname(self.slave)}; printf '{end}'"
+
+    def command(self):
+        return ["sh", "-c", self.script]
+
+    judge = bochs.Bochs.judge
+
+    def close(self):
+        os.close(self.master)
+        os.close(self.slave)
+
+
+class BochsTest(unittest.TestCase):
+    def test_the_status_is_the_last_one_that_was_said(self):
+        for said, status in ((b"x\nlamina: exit status 0\n", 0), (b"lamina: exit status 1\r\nmore\n", 1), (b"lamina: exit status 2", 2),
+                             (b"", STATUS_FAILED), (b"so lamina: exit status 0\n", STATUS_FAILED), (b"lamina: exit status 77\n", STATUS_FAILED)):
+            self.assertEqual(bochs.Bochs.judge(None, 1, said, True), status, said)
+
+    def test_the_menu_boots_at_once(self):
+        self.assertEqual(bochs.grub_menu(["multiboot /lamina batch", "module /module0 config"]),
+                         "set timeout=0\nset default=0\nmenuentry it {\nmultiboot /lamina batch\nmodule /module0 config\n}\n")
+
+    def test_a_run_hears_the_console_to_its_last_byte(self):
+        run = Run(Console("[d1] hello\\n[json] {}\\nend", "lamina: exit status 1\\n"), keyboard=False, show=False)
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.summary, {})
+
+    def test_qemu_is_judged_by_its_status_and_the_summary(self):
+        self.assertEqual([Qemu([]).judge(code, b"", True) for code in (0, 1, 2, 3)], [0, 1, 2, STATUS_FAILED])
+        self.assertEqual([Qemu([]).judge(code, b"", False) for code in (0, 1, 2)], [STATUS_FAILED, STATUS_FAILED, 2])
+
+
+class PcTest(unittest.TestCase):
+    def test_memory_is_the_guests_and_room_for_lamina_and_the_files(self):
+        self.assertEqual(pc.Pc(options(), FakeConfig).memory, 704 * MIB)
+
+    def test_what_bochs_cannot_do_is_refused_by_name(self):
+        with self.assertRaisesRegex(Failure, "^ICOUNT = 1: "):
+            pc.Pc(options(icount=True), FakeConfig)
+        with self.assertRaisesRegex(Failure, "^MEM = 4096 MiB: "):
+            pc.Pc(options(mem="4G"), FakeConfig)
+
+    def test_a_name_that_grub_would_take_apart_is_refused(self):
+        target = pc.Pc(options(), type("Config", (FakeConfig,), {"modules": [("a b", "/etc/hostname")]}))
+        target_image, pc.lamina_image = pc.lamina_image, lambda _: "/etc/hostname"
+        try:
+            with self.assertRaisesRegex(Failure, "^a b: "):
+                target.emulator()
+        finally:
+            pc.lamina_image = target_image
+
+
+if __name__ == "__main__":
+    unittest.main()
