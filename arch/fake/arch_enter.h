@@ -17,8 +17,9 @@ static inline void arch_vcpu_skip(struct vcpu *vcpu)
 }
 
 /* The exit told all. */
-static inline void arch_vcpu_decode_access(unused struct vcpu *vcpu)
+static inline void arch_vcpu_decode_access(struct vcpu *vcpu)
 {
+	(void)vcpu;
 }
 
 static inline u64 arch_vcpu_reg(const struct vcpu *vcpu, unsigned n)
