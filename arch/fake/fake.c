@@ -33,6 +33,7 @@ void fake_cpus(u32 count)
 	}
 	cpu_count = count;
 	fake_cpu_become(0);
+	fake_uart_clear();
 }
 
 __attribute__((constructor)) static void boot_cpu(void)
