@@ -10,7 +10,7 @@
 
 /* ---- CPUs ---------------------------------------------------------------------------------- */
 
-/* Makes `count` CPUs; the calling thread plays CPU 0. */
+/* Makes `count` CPUs; the calling thread plays CPU 0. The UART has sent nothing yet. */
 void fake_cpus(u32 count);
 /* The calling thread plays this CPU from now on. */
 void fake_cpu_become(u32 id);
