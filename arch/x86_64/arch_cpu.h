@@ -21,7 +21,6 @@ struct arch_cpu {
 	u64 gdt[GDT_ENTRIES];
 	struct task_state task;
 	u32 irqs;		/* bits of enum irq, taken and not yet handled: lapic.c */
-	void *vmxon;		/* VMX's own page */
 	struct vcpu *last_vcpu; /* whose linear translations its VPID may have here */
 };
 

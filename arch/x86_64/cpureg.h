@@ -17,7 +17,6 @@
 #define MSR_PAT 0x277
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_X2APIC 0x800 /* the first of them; one for each 16 bytes of the page */
-#define MSR_XSS 0xda0
 #define MSR_EFER 0xc0000080
 #define MSR_STAR 0xc0000081
 #define MSR_LSTAR 0xc0000082
@@ -42,7 +41,6 @@
 #define CR0_PG BIT(31)
 #define CR4_PSE BIT(4)
 #define CR4_PAE BIT(5)
-#define CR4_OSFXSR BIT(9)
 #define CR4_VMXE BIT(13)
 #define CR4_OSXSAVE BIT(18)
 #define EFER_LME BIT(8)

@@ -56,9 +56,7 @@ static void read_register(struct vcpu *vcpu)
 
 static void write_register(struct vcpu *vcpu)
 {
-	u64 value = vcpu->arch.gpr[GPR_RDX] << 32 | (u32)vcpu->arch.gpr[GPR_RAX];
-
-	if (!vmsr_write(vcpu, (u32)vcpu->arch.gpr[GPR_RCX], value)) {
+	if (!vmsr_write(vcpu, (u32)vcpu->arch.gpr[GPR_RCX], vcpu_edx_eax(vcpu))) {
 		vinject_exception(vcpu, EXCEPTION_GP, 0);
 		return;
 	}

@@ -112,15 +112,10 @@ void exit_entry_failed(struct vcpu *vcpu)
 
 void exit_set_timer(struct vcpu *vcpu)
 {
-	u64 now = arch_now(), left = timer_max;
 	u64 deadline =
 		min_u64(this_cpu()->timer_deadline, vlapic_timer_deadline(&vcpu->arch.lapic));
+	u64 now = arch_now(), left = deadline > now ? min_u64(timer_max, deadline - now) : 0;
 
-	if (deadline <= now) {
-		left = 0;
-	} else {
-		left = min_u64(left, deadline - now);
-	}
 	/* Rounded up: an exit a moment too early finds nothing to do, and comes again. */
 	vmcs_write(VMCS_PREEMPTION_TIMER, (left + BIT(vmx.timer_shift) - 1) >> vmx.timer_shift);
 }

@@ -26,7 +26,6 @@
 #define LAPIC_LVT_LINT1 0x360
 #define LAPIC_LVT_ERROR 0x370
 #define LAPIC_TIMER_START 0x380
-#define LAPIC_TIMER_NOW 0x390
 #define LAPIC_TIMER_DIVIDE 0x3e0
 
 #define SVR_ENABLE BIT(8)
@@ -61,6 +60,17 @@ static void lapic_write(u32 offset, u32 value)
 	}
 }
 
+/* An x2APIC is an xAPIC first (10.12.5). */
+static void turn_on(void)
+{
+	u64 base = read_msr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
+
+	write_msr(MSR_APIC_BASE, base);
+	if (machine.x2apic) {
+		write_msr(MSR_APIC_BASE, base | APIC_BASE_X2);
+	}
+}
+
 /* Called in the first map, in the mode that the firmware left. */
 void lapic_init(void)
 {
@@ -69,9 +79,7 @@ void lapic_init(void)
 	machine.lapic = read_msr(MSR_APIC_BASE) & APIC_BASE_ADDRESS;
 	machine.x2apic = features.c & CPUID_X2APIC;
 	machine.tsc_deadline = features.c & CPUID_TSC_DEADLINE;
-	if (machine.x2apic) {
-		write_msr(MSR_APIC_BASE, read_msr(MSR_APIC_BASE) | APIC_BASE_X2 | APIC_BASE_ENABLE);
-	}
+	turn_on();
 }
 
 u32 lapic_id(void)
@@ -81,12 +89,7 @@ u32 lapic_id(void)
 
 void lapic_init_cpu(void)
 {
-	u64 base = read_msr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
-
-	write_msr(MSR_APIC_BASE, base);
-	if (machine.x2apic) {
-		write_msr(MSR_APIC_BASE, base | APIC_BASE_X2);
-	}
+	turn_on();
 	lapic_write(LAPIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_TPR, 0);
 	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);

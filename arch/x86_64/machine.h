@@ -24,7 +24,6 @@ struct machine {
 	u32 uart_line; /* of that one, where ISA interrupt 4 is */
 	bool x2apic;
 	bool tsc_deadline;
-	u64 lapic_hz; /* of its timer, where that has no deadline */
 };
 
 extern struct machine machine;

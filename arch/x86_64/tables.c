@@ -18,7 +18,6 @@
 #define SEGMENT_CODE32 0x00cf9b000000ffffull
 #define SEGMENT_CODE 0x00af9b000000ffffull
 #define SEGMENT_DATA 0x00cf93000000ffffull
-#define TASK_BUSY_NOT BITS(40, 40)
 #define TASK_PRESENT_AVAILABLE (BIT(47) | BIT(43) | BIT(40))
 #define GATE_PRESENT_INTERRUPT (BIT(47) | 0xeull << 40)
 

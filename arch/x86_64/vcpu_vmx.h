@@ -25,6 +25,12 @@ static inline void vcpu_request_delivery(struct vcpu *vcpu)
 	atomic_or(&vcpu->requests, VCPU_REQUEST_IRQ);
 }
 
+/* The operand of instructions that take 64 bits in two halves. */
+static inline u64 vcpu_edx_eax(const struct vcpu *vcpu)
+{
+	return vcpu->arch.gpr[GPR_RDX] << 32 | (u32)vcpu->arch.gpr[GPR_RAX];
+}
+
 /* Its timer may be due. */
 static inline void vcpu_poll_timer(struct vcpu *vcpu)
 {

@@ -175,7 +175,7 @@ void vcr_access(struct vcpu *vcpu, u64 qualification)
 
 void vcr_set_xcr0(struct vcpu *vcpu)
 {
-	u64 value = (vcpu->arch.gpr[GPR_RDX] & ~0u) << 32 | (u32)vcpu->arch.gpr[GPR_RAX];
+	u64 value = vcpu_edx_eax(vcpu);
 
 	if ((u32)vcpu->arch.gpr[GPR_RCX] != 0 || !xstate_is_valid(value)) {
 		vinject_exception(vcpu, EXCEPTION_GP, 0);

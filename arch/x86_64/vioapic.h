@@ -22,7 +22,6 @@
 struct mmio_ops;
 
 #define VIOAPIC_PINS 24
-#define VIOAPIC_BASE 0xfec00000ull /* guest-physical, where software expects the first one */
 #define VIOAPIC_SIZE 0x1000ull
 
 /*

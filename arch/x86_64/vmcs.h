@@ -158,7 +158,6 @@ enum {
 #define BLOCKED_BY_MOV_SS BIT(1)
 
 #define EXIT_REASON_BASIC BITS(15, 0)
-#define EXIT_REASON_ENTRY_FAILED BIT(31)
 
 static inline u64 vmcs_read(enum vmcs_field field)
 {

@@ -22,6 +22,7 @@
 
 extern u32 mem_wide; /* mem.S */
 
+/* What a guest may turn on; 0: the CPU has no XSAVE. */
 static u64 allowed;
 static u32 size = LEGACY_SIZE;
 
@@ -37,11 +38,6 @@ void xstate_init_cpu(void)
 	if ((allowed & XSTATE_AVX512) && (cpuid(CPUID_MORE_FEATURES, 0).b & CPUID_AVX512F)) {
 		mem_wide = (u32)allowed;
 	}
-}
-
-u64 xstate_allowed(void)
-{
-	return allowed;
 }
 
 bool xstate_is_valid(u64 xcr0)

@@ -14,8 +14,6 @@
 
 /* Turns on all that guests may use. Every CPU. */
 void xstate_init_cpu(void);
-/* What a guest may turn on; 0: the CPU has no XSAVE. */
-u64 xstate_allowed(void);
 /* May a guest have this XCR0? (13.3) */
 bool xstate_is_valid(u64 xcr0);
 /* Bytes of an area, which is aligned to 64. */
