@@ -66,7 +66,10 @@ void vinject_deliver(struct vcpu *vcpu)
 	int vector = vlapic_pending(&a->lapic);
 	bool busy = true;
 
-	if (a->pending_event) {
+	if (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) {
+		/* From before: the vCPU left its CPU without having been entered. It is not lost.
+		 */
+	} else if (a->pending_event) {
 		enter_with(vcpu, a->pending_event);
 		a->pending_event = 0;
 	} else if (unlikely(load_relaxed(&a->waiting_nmi))) {
