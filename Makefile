@@ -234,10 +234,7 @@ tags: | build/setup.host
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
-PURE_x86_64 = pc_map s2_ept s2_npt vacpi vioapic vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer
-# What is compiled to tables rather than code: ASL, as an array in C.
-AML_x86_64 = build/aml/dsdt.c
-PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)
+	$(Q)rm -rf build/arm64 build/x86_64 build/guest build/host build/aml build/bench
 distclean:
 	$(Q)rm -rf build
 
