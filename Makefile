@@ -234,7 +234,7 @@ tags: | build/setup.host
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
-	$(Q)rm -rf build/arm64 build/x86_64 build/guest build/host build/aml build/bench
+	$(Q)rm -rf $(filter-out build/debian build/setup.%,$(wildcard build/*))
 distclean:
 	$(Q)rm -rf build
 
