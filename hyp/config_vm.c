@@ -64,6 +64,14 @@ static bool read_exercise(struct config_reporter *r, const struct config_propert
 	return config_read_u32(r, p, 1, CONFIG_EXERCISE_MAX, &vm->exercise);
 }
 
+/* A word alone: that it is there says it. See hyp/probe.h. */
+static bool read_probe(struct config_reporter *r, const struct config_property *p,
+		       struct config_vm *vm)
+{
+	vm->probe = true;
+	return p->size == 0 || config_refuse(r, p, "want no value", "write lamina,probe;");
+}
+
 static bool read_bootargs(struct config_reporter *r, const struct config_property *p,
 			  struct config_vm *vm)
 {
@@ -140,6 +148,7 @@ static const struct word words[] = {
 	{"lamina,weight", read_weight, NULL},
 	{"lamina,page-size", read_page_size, NULL},
 	{"lamina,exercise", read_exercise, NULL},
+	{"lamina,probe", read_probe, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
 };

@@ -18,6 +18,7 @@
 #include "hyp/s2_cursor.h"
 #include "hyp/s2_share.h"
 #include "hyp/units.h"
+#include "hyp/vm_dirty.h"
 
 #include <arch/cpu.h>
 
@@ -55,6 +56,8 @@ struct log {
 };
 
 struct exercise {
+	bool steps; /* of its own accord */
+
 	/* Each vCPU's own. */
 	struct {
 		u64 random;
@@ -83,6 +86,7 @@ bool exercise_begin(struct vm *vm, u32 seed)
 	if (!x) {
 		return false;
 	}
+	x->steps = seed != 0;
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++) {
 		x->vcpus[i].random = (u64)seed * VM_VCPUS_MAX + i;
 	}
@@ -370,7 +374,6 @@ static u64 do_migrate(struct vm *vm, struct range r, unused u64 random)
 static void begin_log(struct vm *vm, struct log *log, u64 random)
 {
 	u64 windows = max_u64(vm->ram_size / LOG_SIZE, 1);
-	struct s2_batch batch;
 
 	log->first = gpa_add(vm->ram_base, random % windows * LOG_SIZE);
 	if (s2_query(&vm->s2, log->first).kind != S2_LEAF) {
@@ -378,9 +381,7 @@ static void begin_log(struct vm *vm, struct log *log, u64 random)
 	}
 	log->pages = min_u64(vm->ram_size, LOG_SIZE) / PAGE_SIZE;
 	memset(log->known, 0, sizeof(log->known));
-	s2_batch_open(&batch, &vm->s2);
-	log->is_on = s2_dirty_start(&vm->s2, &batch) == OK;
-	s2_batch_close(&batch);
+	log->is_on = vm_dirty_start(vm) == OK;
 }
 
 /* While the guest may write to it. False: it is not there just now. */
@@ -440,7 +441,8 @@ static void copy_page(struct vm *vm, struct log *log, u64 page)
 	}
 }
 
-/* As who sends pages elsewhere: which were written, watch them anew, and only then read them. */
+/* As who sends pages elsewhere: which were written, by the CPUs' logs or by the tables, watch them
+ * anew, and only then read them. */
 static u64 log_round(struct vm *vm, struct log *log, u64 random)
 {
 	u64 first = align_down(random % log->pages, ROUND_PAGES), written = 0, count = 0;
@@ -448,7 +450,9 @@ static u64 log_round(struct vm *vm, struct log *log, u64 random)
 	struct s2_batch batch;
 
 	verify_pages(vm, log, first);
-	s2_dirty_get(&vm->s2, at, ROUND_PAGES * PAGE_SIZE, &written);
+	if (random >> 32 & 1 || vm_dirty_take(vm, at, ROUND_PAGES * PAGE_SIZE, &written) != OK) {
+		vm_dirty_get(vm, at, ROUND_PAGES * PAGE_SIZE, &written);
+	}
 	s2_batch_open(&batch, &vm->s2);
 	s2_dirty_clear(&vm->s2, at, ROUND_PAGES * PAGE_SIZE, &written, 0, &batch);
 	s2_batch_close(&batch);
@@ -469,7 +473,7 @@ static u64 dirty(struct vm *vm, struct log *log, u64 random)
 			begin_log(vm, log, random >> 16);
 		}
 	} else if (random % LOG_ROUNDS == 0) {
-		s2_dirty_stop(&vm->s2);
+		vm_dirty_stop(vm);
 		log->is_on = false;
 	} else {
 		return log_round(vm, log, random >> 16);
@@ -593,7 +597,7 @@ void exercise_step(struct vcpu *vcpu)
 	u64 *random = &x->vcpus[vcpu->id].random;
 	struct range r;
 
-	if (++x->vcpus[vcpu->id].exits % EXITS_A_STEP != 0) {
+	if (!x->steps || ++x->vcpus[vcpu->id].exits % EXITS_A_STEP != 0) {
 		return;
 	}
 	r = choose_range(vcpu->vm, next_random(random));
@@ -616,6 +620,9 @@ void exercise_print(const struct vm *vm)
 		return;
 	}
 	for (u32 i = 0; i < EXERCISE_KINDS; i++) {
+		if (x->counts[i].times == 0) {
+			continue;
+		}
 		console_print("d%u exercise: %s %s times, %s %s\n", vm->number, operations[i].name,
 			      units_grouped(x->counts[i].times).text,
 			      units_grouped(x->counts[i].changed).text, operations[i].unit);

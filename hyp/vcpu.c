@@ -12,6 +12,7 @@
 #include "hyp/exercise.h"
 #include "hyp/log.h"
 #include "hyp/sched.h"
+#include "hyp/vm_view.h"
 
 #include <arch/cpu.h>
 #include <arch/vm.h>
@@ -98,13 +99,15 @@ static void access_device(struct vcpu *vcpu, const struct mmio_region *region)
 
 static void fault_ram(struct vcpu *vcpu)
 {
-	switch (vm_memory_fault(vcpu->vm, &vcpu->exit)) {
+	const struct exit *e = &vcpu->exit;
+
+	switch (likely(e->view == 0) ? vm_memory_fault(vcpu->vm, e) : vm_view_fault(vcpu->vm, e)) {
 	case OK:
 	case AGAIN:
 		break; /* the same instruction again */
 	case NOMEM:
 		vm_crash(vcpu->vm, "no free memory for guest-physical 0x%llx",
-			 (unsigned long long)vcpu->exit.gpa.v);
+			 (unsigned long long)e->gpa.v);
 		break;
 	default:
 		arch_vcpu_inject_abort(vcpu);
@@ -170,6 +173,8 @@ static void handle_exit(struct vcpu *vcpu)
 	case EXIT_INTERRUPT:
 		arch_irq_poll();
 		break;
+	case EXIT_LOG:
+		break;
 	case EXIT_IDLE:
 		arch_vcpu_skip(vcpu);
 		atomic_or(&vcpu->requests, VCPU_REQUEST_WAIT);
@@ -189,7 +194,7 @@ static void handle_exit(struct vcpu *vcpu)
 
 enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 {
-	struct s2 *s2 = &vcpu->vm->s2;
+	struct vm *vm = vcpu->vm;
 
 	for (;;) {
 		u64 left_at;
@@ -201,14 +206,14 @@ enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 				return leave;
 			}
 		}
-		s2_entering(s2);
+		vm_entering(vm);
 		arch_vcpu_enter(vcpu);
-		s2_left(s2);
+		vm_left(vm);
 		left_at = arch_now();
 		handle_exit(vcpu);
 		vcpu->exits[vcpu->exit.reason]++;
 		vcpu->inside_ticks[vcpu->exit.reason] += arch_now() - left_at;
-		if (unlikely(vcpu->vm->exercise)) {
+		if (unlikely(vm->exercise)) {
 			exercise_step(vcpu);
 		}
 	}

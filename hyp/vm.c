@@ -14,6 +14,8 @@
 #include "hyp/sched.h"
 #include "hyp/time.h"
 #include "hyp/vcpu.h"
+#include "hyp/vm_dirty.h"
+#include "hyp/vm_view.h"
 
 #include <arch/cpu.h>
 #include <arch/s2.h>
@@ -88,8 +90,9 @@ static struct vm *alloc_vm(const struct config_vm *config)
 	vm->ram_size = config->memory;
 	vm->weight = config->weight;
 	vm->small_pages = config->small_pages;
+	vm->probes = config->probe;
 	if (!add_vcpus(vm, config->cpus) ||
-	    (config->exercise && !exercise_begin(vm, config->exercise))) {
+	    ((config->exercise || config->probe) && !exercise_begin(vm, config->exercise))) {
 		free_vm(vm);
 		return NULL;
 	}
@@ -224,6 +227,8 @@ static void reap(struct vm *vm)
 	console_guest_ended(vm); /* from here on no key and no dump goes to what is freed below */
 	arch_vm_fini(vm);
 	exercise_end(vm);
+	vm_view_drop_all(vm);
+	vm_dirty_end(vm);
 	s2_destroy(&vm->s2);
 	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));
 	run_guest_ended();
@@ -251,6 +256,7 @@ static void start_anew(struct vm *vm)
 {
 	struct s2_batch batch;
 
+	vm_view_drop_all(vm);
 	s2_batch_open(&batch, &vm->s2);
 	check(s2_unmap(&vm->s2, vm->ram_base, vm->ram_size, &batch) == OK);
 	s2_batch_close(&batch);

@@ -190,3 +190,18 @@ void arch_vm_set_irq(struct vm *vm, u32 line, bool level)
 {
 	vgic_set_spi(vm->arch.gic, line, level);
 }
+
+/* Hardware keeps dirty state in the tables, and no list of it; EL1 cannot switch tables. */
+bool arch_vm_log_writes(unused struct vm *vm, unused bool on)
+{
+	return false;
+}
+
+bool arch_vm_has_views(unused const struct vm *vm)
+{
+	return false;
+}
+
+void arch_vm_offer_views(unused struct vm *vm)
+{
+}

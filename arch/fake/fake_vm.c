@@ -106,3 +106,17 @@ void arch_vcpu_describe(const struct vcpu *vcpu, char *text, size_t size)
 {
 	snprintf(text, size, "pc=0x%llx", (unsigned long long)vcpu->arch.pc);
 }
+
+bool arch_vm_log_writes(struct vm *vm, bool on)
+{
+	return on && vm->arch.logs_writes;
+}
+
+bool arch_vm_has_views(unused const struct vm *vm)
+{
+	return true;
+}
+
+void arch_vm_offer_views(unused struct vm *vm)
+{
+}

@@ -6,6 +6,7 @@
 
 #include "cpureg.h"
 #include "vmcs.h"
+#include "voffer.h"
 
 /* exit.c: fills vcpu->exit from the VMCS. */
 void exit_decode(struct vcpu *vcpu);
@@ -24,6 +25,9 @@ bool guest_enter(struct vcpu *vcpu);
 static inline void arch_vcpu_enter(struct vcpu *vcpu)
 {
 	exit_set_timer(vcpu);
+	if (unlikely(vcpu->arch.offers != load_relaxed(&vcpu->vm->arch.offers))) {
+		voffer_take(vcpu);
+	}
 	if (likely(guest_enter(vcpu))) {
 		exit_decode(vcpu);
 	} else {

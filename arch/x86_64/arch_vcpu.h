@@ -53,6 +53,8 @@ struct arch_vcpu {
 	void *state; /* FPU and its like, as XSAVE stores it */
 	u64 xcr0;
 	u32 cpu_controls; /* as the VMCS has them */
+	u32 offers;	  /* of the VM's, those that the VMCS has: voffer.c */
+	u64 *log;	  /* of pages it has written: a page, or NULL where CPUs keep none */
 
 	u64 immediate;	   /* GPR_IMMEDIATE */
 	u64 access_bits;   /* of the register that a decoded read writes */

@@ -42,6 +42,7 @@ static const u8 reasons[EXIT_REASONS_KNOWN] = {
 	[EXIT_REASON_TRIPLE_FAULT] = KNOWN(EXIT_SHUTDOWN),
 	[EXIT_REASON_EPT_MISCONFIG] = KNOWN(EXIT_UNKNOWN),
 	[EXIT_REASON_INVALID_STATE] = KNOWN(EXIT_UNKNOWN),
+	[EXIT_REASON_PML_FULL] = KNOWN(EXIT_LOG),
 };
 
 static void decode_violation(struct exit *e)
@@ -54,6 +55,7 @@ static void decode_violation(struct exit *e)
 		    (q & VIOLATION_EXECUTE ? ACCESS_EXEC : 0);
 	e->table_walk = (q & VIOLATION_LINEAR) && !(q & VIOLATION_TRANSLATED);
 	e->accessed = false;
+	e->view = 0;	    /* voffer_left() */
 	e->decoded = false; /* arch_vcpu_decode_access() */
 	e->syndrome = q;
 }
@@ -97,6 +99,9 @@ void exit_decode(struct vcpu *vcpu)
 		take_interrupt();
 	} else if (unlikely(reason == EXIT_REASON_EXCEPTION_NMI)) {
 		take_nmi();
+	}
+	if (unlikely(vcpu->arch.offers)) {
+		voffer_left(vcpu);
 	}
 	vinject_keep(vcpu);
 }

@@ -18,6 +18,7 @@
 #include "vcpu_vmx.h"
 #include "vioapic.h"
 #include "vmsr.h"
+#include "vmx.h"
 #include "vport.h"
 #include "vpower.h"
 
@@ -117,9 +118,11 @@ static enum status add_devices(struct vm *vm)
 static bool alloc_devices(struct vm *vm)
 {
 	vm->arch.msr_bitmap = hyp_alloc(PAGE_SIZE);
+	vm->arch.view_list = vmx.views ? hyp_alloc(PAGE_SIZE) : NULL;
 	vm->arch.ioapic = hyp_alloc(sizeof(*vm->arch.ioapic));
 	vm->arch.uart = uart16550_create(vm, PC_COM1_IRQ);
-	if (vm->arch.msr_bitmap == NULL || vm->arch.ioapic == NULL || vm->arch.uart == NULL) {
+	if (vm->arch.msr_bitmap == NULL || vm->arch.ioapic == NULL || vm->arch.uart == NULL ||
+	    (vmx.views && vm->arch.view_list == NULL)) {
 		return false;
 	}
 	for (u32 i = 0; i < vm->vcpu_count; i++) {
@@ -186,8 +189,10 @@ void arch_vm_fini(struct vm *vm)
 	uart16550_destroy(vm->arch.uart);
 	free_pages(vm->arch.ioapic);
 	free_pages(vm->arch.msr_bitmap);
+	free_pages(vm->arch.view_list);
 	free_pages(vm->arch.tables);
 	vm->arch.msr_bitmap = vm->arch.tables = NULL;
+	vm->arch.view_list = NULL;
 	vm->arch.uart = NULL;
 	vm->arch.ioapic = NULL;
 }

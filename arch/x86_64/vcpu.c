@@ -35,7 +35,9 @@ bool vcpu_alloc(struct vcpu *vcpu)
 {
 	vcpu->arch.vmcs = hyp_alloc(PAGE_SIZE);
 	vcpu->arch.state = hyp_alloc(xstate_size());
-	if (vcpu->arch.vmcs == NULL || vcpu->arch.state == NULL) {
+	vcpu->arch.log = vmx.log ? hyp_alloc(PAGE_SIZE) : NULL;
+	if (vcpu->arch.vmcs == NULL || vcpu->arch.state == NULL ||
+	    (vmx.log && vcpu->arch.log == NULL)) {
 		return false;
 	}
 	*(u32 *)vcpu->arch.vmcs = vmx.revision;
@@ -51,6 +53,10 @@ void vcpu_free(struct vcpu *vcpu)
 	if (vcpu->arch.state != NULL) {
 		hyp_free(vcpu->arch.state);
 		vcpu->arch.state = NULL;
+	}
+	if (vcpu->arch.log != NULL) {
+		hyp_free(vcpu->arch.log);
+		vcpu->arch.log = NULL;
 	}
 }
 

@@ -12,6 +12,8 @@ enum vmcs_field {
 
 	VMCS_GUEST_ES = 0x0800, /* then CS, SS, DS, FS, GS, LDTR, TR, two apart */
 
+	VMCS_LOG_INDEX = 0x0812, /* of the entry that is written next; down from the last */
+
 	VMCS_HOST_ES = 0x0c00,
 	VMCS_HOST_CS = 0x0c02,
 	VMCS_HOST_SS = 0x0c04,
@@ -21,7 +23,10 @@ enum vmcs_field {
 	VMCS_HOST_TR = 0x0c0c,
 
 	VMCS_MSR_BITMAP = 0x2004,
+	VMCS_LOG = 0x200e,
+	VMCS_FUNCTIONS = 0x2018, /* that VMFUNC does */
 	VMCS_EPTP = 0x201a,
+	VMCS_EPTP_LIST = 0x2024,
 	VMCS_XSS_EXITING = 0x202c,
 
 	VMCS_GUEST_PHYSICAL = 0x2400,
@@ -125,7 +130,11 @@ enum vmcs_field {
 #define CPU2_WBINVD BIT(6)
 #define CPU2_UNRESTRICTED BIT(7)
 #define CPU2_INVPCID BIT(12)
+#define CPU2_FUNCTIONS BIT(13)
+#define CPU2_LOG BIT(17) /* PML */
 #define CPU2_XSAVES BIT(20)
+
+#define FUNCTION_SWITCH_EPTP BIT(0)
 
 #define EXIT_SAVE_DEBUG BIT(2)
 #define EXIT_HOST_64 BIT(9)

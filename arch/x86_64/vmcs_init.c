@@ -122,6 +122,7 @@ static void write_guest(struct vcpu *vcpu)
 static void write_controls(struct vcpu *vcpu)
 {
 	vcpu->arch.cpu_controls = vmx.cpu;
+	vcpu->arch.offers = 0;
 	vmcs_write(VMCS_PIN_CONTROLS, vmx.pin);
 	vmcs_write(VMCS_CPU_CONTROLS, vmx.cpu);
 	vmcs_write(VMCS_CPU_CONTROLS2, vmx.cpu2);
@@ -133,6 +134,7 @@ static void write_controls(struct vcpu *vcpu)
 	vmcs_write(VMCS_ENTRY_MSR_LOAD_COUNT, 0);
 	vmcs_write(VMCS_ENTRY_EVENT, 0);
 	vmcs_write(VMCS_MSR_BITMAP, (u64)vcpu->vm->arch.msr_bitmap);
+	vmcs_write(VMCS_EPTP, s2_machine_pointer(&vcpu->vm->s2));
 	if (vmx.xsaves) {
 		vmcs_write(VMCS_XSS_EXITING, ~0ull);
 	}
@@ -176,7 +178,6 @@ void vmcs_init_cpu(struct vcpu *vcpu)
 	vmcs_write(VMCS_HOST_TR_BASE, (u64)&cpu->arch.task);
 	vmcs_write(VMCS_HOST_GDTR_BASE, (u64)cpu->arch.gdt);
 	vcpu->arch.host_rsp = 0;
-	vmcs_write(VMCS_EPTP, s2_machine_pointer(&vcpu->vm->s2));
 	if (vmx.vpid) {
 		vmcs_write(VMCS_VPID, S2_IDENT_NUMBER(vcpu->vm->s2.ident));
 	}

@@ -22,6 +22,7 @@
 #define MSR_VMX_CR4_FIXED0 0x488
 #define MSR_VMX_CPU2 0x48b
 #define MSR_VMX_EPT_VPID 0x48c
+#define MSR_VMX_FUNCTIONS 0x491
 #define MSR_VMX_TRUE_PIN 0x48d /* then CPU, EXIT, ENTRY */
 
 #define BASIC_REVISION BITS(30, 0)
@@ -142,6 +143,8 @@ static void read_second_controls(void)
 	vmx.cpu2 |= may & (CPU2_VPID | CPU2_RDTSCP | CPU2_INVPCID | CPU2_XSAVES);
 	vmx.vpid = may & CPU2_VPID;
 	vmx.xsaves = may & CPU2_XSAVES;
+	vmx.log = may & CPU2_LOG;
+	vmx.views = (may & CPU2_FUNCTIONS) && (read_msr(MSR_VMX_FUNCTIONS) & FUNCTION_SWITCH_EPTP);
 }
 
 static void read_ept(void)
@@ -193,6 +196,8 @@ void vmx_log_features(void)
 	log_feature("EPT accessed and dirty flags", vmx.ept_flags,
 		    "missing, so harvest cannot tell");
 	log_feature("EPT 1 GiB pages", vmx.ept_gib_pages, "missing, 2 MiB at most");
+	log_feature("page-modification logging", vmx.log, "missing, tables are walked");
+	log_feature("views by VMFUNC", vmx.views, "missing");
 	log_feature("VPID", vmx.vpid, "missing, entries and exits flush");
 	log_feature("INVPCID for guests", vmx.cpu2 & CPU2_INVPCID, "missing");
 	log_feature("RDTSCP for guests", vmx.cpu2 & CPU2_RDTSCP, "missing");

@@ -15,6 +15,8 @@ struct vmx {
 	bool ept_flags;		    /* accessed and dirty flags */
 	bool ept_gib_pages, ept_execute_only;
 	bool vpid, xsaves;
+	bool log;   /* of pages that guests write (PML, 29.3.6) */
+	bool views; /* guests can switch EPTPs (VMFUNC, 26.5.6.3) */
 };
 
 extern struct vmx vmx;

@@ -26,6 +26,16 @@ u64 arch_vm_entry_argument(const struct vm *vm);
 /* A device's interrupt line; `line` as the device was told at arch_vm_init. Any CPU. */
 void arch_vm_set_irq(struct vm *vm, u32 line, bool level);
 
+/*
+ * From each vCPU's next entry on: do CPUs keep a log of the pages that the guest writes, and hand
+ * it to vm_dirty_log() at every exit? False: they cannot.
+ */
+bool arch_vm_log_writes(struct vm *vm, bool on);
+
+/* Can a guest switch among views by itself? Then these are what it may switch to from now on. */
+bool arch_vm_has_views(const struct vm *vm);
+void arch_vm_offer_views(struct vm *vm);
+
 void arch_vcpu_init(struct vcpu *vcpu);
 /* Registers as after power-on, then pc = entry, first argument = context. Not loaded anywhere. */
 void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context);

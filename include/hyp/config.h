@@ -45,6 +45,7 @@ struct config_vm {
 	u32 weight;
 	bool small_pages; /* lamina,page-size = "4K": never a larger leaf */
 	u32 exercise;	  /* lamina,exercise: a seed; 0 = its table is left alone */
+	bool probe;	  /* lamina,probe: it may ask about its table, and have it changed */
 	char kernel[CONFIG_PATH_MAX];
 	char ramdisk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];

@@ -34,7 +34,8 @@ struct exercise_count {
 	u64 changed; /* in all */
 };
 
-/* Sets vm->exercise. False: there is no memory. */
+/* Sets vm->exercise. Seed 0: nothing is done but what exercise_do() is asked for. False: there is
+ * no memory. */
 bool exercise_begin(struct vm *vm, u32 seed);
 /* The guest runs no more. Gives back all but the counts, which hyp_free(vm->exercise) does. */
 void exercise_end(struct vm *vm);

@@ -21,6 +21,7 @@
 	X(IDLE, "idle")		  /* WFI, HLT */                                                   \
 	X(RELAX, "relax")	  /* WFE, PAUSE: spins, so another may run */                      \
 	X(CACHE, "cache")	  /* set/way, WBINVD */                                            \
+	X(LOG, "log")		  /* the CPU's log of writes is full; it was emptied */            \
 	X(SHUTDOWN, "shutdown")	  /* a fault while a fault was delivered: it cannot go on */       \
 	X(UNKNOWN, "unknown")	  /* nothing Lamina knows: ends that guest alone */
 
@@ -51,6 +52,7 @@ struct exit {
 	u8 access;	  /* enum access */
 	bool table_walk;  /* the guest's own page-table walk faulted, not its data */
 	bool accessed;	  /* the entry is valid and only its accessed flag was clear */
+	u8 view;	  /* which of the VM's views the guest was in: hyp/vm_view.h */
 	bool decoded;	  /* the four fields below are right; else the access cannot be emulated */
 	u8 size;	  /* bytes: 1, 2, 4, 8 */
 	u8 reg;		  /* register read from or written to */

@@ -21,10 +21,12 @@
 #define VM_VCPUS_MAX CONFIG_CPUS_MAX
 #define VM_IMAGES_MAX 9
 #define VM_MMIO_MAX 8
+#define VM_VIEWS_MAX 4
 
 struct console_device;
 struct vcpu;
 struct vm;
+struct vm_dirty;
 
 enum vm_state {
 	VM_BUILDING,
@@ -93,10 +95,16 @@ struct vm {
 	u32 mmio_count;
 	struct console_device *console; /* takes the operator's keys; NULL: nobody does */
 	struct exercise *exercise;	/* NULL: its table is left alone */
+	bool probes;			/* it may ask: hyp/probe.h */
 
 	struct s2 s2;		  /* locks itself */
 	u64 held_start, held_end; /* faults leave this range alone: vm_memory_hold() */
 	u32 changing;		  /* faults that give back a right, or copy a page; atomic */
+	struct vm_dirty *dirty;	  /* NULL: nobody has asked yet (hyp/vm_dirty.h) */
+
+	struct lock view_lock; /* guards who adds one */
+	struct s2 *views[VM_VIEWS_MAX];
+	u32 view_count; /* atomic: what is below it stays until no vCPU is on */
 
 	struct lock lock;     /* vm: guards the two below */
 	enum vm_state state;  /* read without the lock */
