@@ -117,7 +117,7 @@ void wait_microseconds(u64 us);
 	({                                                                                         \
 		u64 end_ = counter() + microseconds((ms)*1000ul);                                  \
 		while (!(condition) && counter() < end_) {                                         \
-			__asm__ volatile("yield" ::: "memory");                                    \
+			cpu_relax();                                                               \
 		}                                                                                  \
 		(condition);                                                                       \
 	})

@@ -9,6 +9,8 @@
  */
 #include "vsmccc.h"
 
+#include "hyp/probe.h"
+
 #include "vid.h"
 #include "vpsci.h"
 #include "vtime_pv.h"
@@ -91,7 +93,9 @@ static void vendor_call(struct vcpu *vcpu, u32 function)
 		x[1] = REVISION_MINOR;
 		break;
 	default:
-		x[0] = SMCCC_NOT_SUPPORTED;
+		if (!probe_call(vcpu, NUMBER(function) - PROBE_CALLS, &x[1], &x[0])) {
+			x[0] = SMCCC_NOT_SUPPORTED;
+		}
 	}
 }
 

@@ -4,6 +4,8 @@
 
 #include "arch/vm.h"
 
+#include "hyp/probe.h"
+
 #include "arch_enter.h"
 #include "vcpu_vmx.h"
 #include "vcpuid.h"
@@ -37,7 +39,12 @@ static void cpuid_exit(struct vcpu *vcpu)
 
 static void hypercall(struct vcpu *vcpu)
 {
-	vcpu->arch.gpr[GPR_RAX] = (u64)HYPERCALL_NOT_THERE;
+	u64 *gpr = vcpu->arch.gpr;
+	const u64 args[] = {gpr[GPR_RBX], gpr[GPR_RCX], gpr[GPR_RDX]};
+
+	if (!probe_call(vcpu, gpr[GPR_RAX] - PROBE_CALLS, args, &gpr[GPR_RAX])) {
+		gpr[GPR_RAX] = (u64)HYPERCALL_NOT_THERE;
+	}
 	arch_vcpu_skip(vcpu);
 }
 

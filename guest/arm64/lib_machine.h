@@ -191,6 +191,14 @@ struct smc_result {
 	u64 x0, x1, x2, x3;
 };
 struct smc_result hvc(u64 function, u64 a, u64 b, u64 c);
+
+/* A call of the hypervisor's own: a vendor's, of 64 bits (DEN0028, 2.5). */
+#define SMCCC_VENDOR_64 0xc6000000u
+
+static inline u64 machine_call(u64 number, u64 a, u64 b, u64 c)
+{
+	return hvc(SMCCC_VENDOR_64 + number, a, b, c).x0;
+}
 /* The call's first word, as PSCI's signed 32 bit result. */
 int psci(u32 function, u64 a, u64 b, u64 c);
 

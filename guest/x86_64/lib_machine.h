@@ -148,6 +148,13 @@ static inline void machine_exit(void)
 	__asm__ volatile("vmcall" : "+a"(number)::"memory");
 }
 
+/* A hypercall as KVM has it. */
+static inline u64 machine_call(u64 number, u64 a, u64 b, u64 c)
+{
+	__asm__ volatile("vmcall" : "+a"(number) : "b"(a), "c"(b), "d"(c) : "memory");
+	return number;
+}
+
 /* ---- Code that returns a number: CODE_WORDS words of 64 bits ---- */
 
 #define CODE_WORDS 1

@@ -117,6 +117,7 @@ ap_entry64:
 
 /* Exceptions 0 to 31: the vector, and an error code or none, then all that C may change. */
 	.global vectors
+	.balign	16
 vectors:
 	.set	vector, 0
 	.rept	32

@@ -427,6 +427,15 @@ TEST(Config, an_exercise_is_asked_for_by_its_seed)
 	EXPECT_EQ(seed_with(CONFIG_EXERCISE_MAX), 65535u);
 }
 
+TEST(Config, a_probe_is_a_word_without_a_value)
+{
+	EXPECT_FALSE(parse_guest("", [](Tree &) {}).config->vms[0].probe);
+	EXPECT_TRUE(
+		parse_guest("", [](Tree &t) { t.raw("lamina,probe", ""); }).config->vms[0].probe);
+	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,probe", {1}); }),
+		  Lines{"/chosen/domU1: lamina,probe = <1>: want no value (write lamina,probe;)"});
+}
+
 TEST(Config, page_size_chooses_small_pages_or_the_largest_that_fit)
 {
 	const auto small_pages_with = [](const std::string &text) {
