@@ -50,14 +50,22 @@ static void alone(u64 rounds)
 	check_equal("nobody_is_kicked_who_is_not_there", probe(PROBE_KICKS, 0, 0, 0), kicks);
 }
 
+/* The other CPU has looked again since. */
+static void wait_for_a_look(void)
+{
+	u64 before = __atomic_load_n(&looks, __ATOMIC_RELAXED);
+
+	wait_until(__atomic_load_n(&looks, __ATOMIC_RELAXED) != before, 5000);
+}
+
 /* One other CPU: a close kicks it at most once, and not when it is in Lamina just then. */
 static void together(u64 rounds)
 {
 	u64 kicks = probe(PROBE_KICKS, 0, 0, 0), closes = probe(PROBE_ROUNDS, 0, 0, 0);
 
 	cpu_start(1, watch);
-	wait_until(__atomic_load_n(&looks, __ATOMIC_RELAXED) > 0, 5000);
 	for (u64 n = 2; n < rounds + 2; n++) {
+		wait_for_a_look();
 		write64(counted_here, n);
 		move(counted_here);
 		move(counted_there);
