@@ -92,7 +92,7 @@ void banner_guest(const struct vm *vm, const struct config_vm *config)
 	bootargs_text(config, bootargs, sizeof(bootargs));
 	text_format(line, sizeof(line), "d%u %s: %u vcpu%s, %s, kernel %s %s%s%s", vm->number,
 		    vm->name, vm->vcpu_count, vm->vcpu_count == 1 ? "" : "s",
-		    units_size(vm->ram_size).text, config->kernel,
+		    units_size(vm->ram.size).text, config->kernel,
 		    units_size(config->kernel_module.size).text, ramdisk, bootargs);
 	print_line(line);
 }

@@ -109,14 +109,14 @@ static u64 next_random(u64 *state)
 /* One page, some pages, a block, some blocks: each as often. */
 static struct range choose_range(const struct vm *vm, u64 random)
 {
-	u64 pages = vm->ram_size / PAGE_SIZE, blocks = vm->ram_size / BLOCK_SIZE;
+	u64 pages = vm->ram.size / PAGE_SIZE, blocks = vm->ram.size / BLOCK_SIZE;
 	bool small = random & 1, single = random & 2;
 	u64 unit = small ? PAGE_SIZE : BLOCK_SIZE, units = small ? pages : blocks;
 	u64 most = small ? PAGES_MAX : BLOCKS_MAX;
 	u64 first = (random >> 32) % units, count = single ? 1 : 1 + (random >> 8) % most;
+	struct vm_ram_range piece = vm_ram_piece(&vm->ram, first * unit);
 
-	return (struct range){gpa_add(vm->ram_base, first * unit),
-			      min_u64(count, units - first) * unit};
+	return (struct range){piece.base, min_u64(count, piece.size / unit) * unit};
 }
 
 static struct range whole_blocks(struct range r)
@@ -373,13 +373,14 @@ static u64 do_migrate(struct vm *vm, struct range r, unused u64 random)
 
 static void begin_log(struct vm *vm, struct log *log, u64 random)
 {
-	u64 windows = max_u64(vm->ram_size / LOG_SIZE, 1);
+	u64 windows = max_u64(vm->ram.size / LOG_SIZE, 1);
+	struct vm_ram_range piece = vm_ram_piece(&vm->ram, random % windows * LOG_SIZE);
 
-	log->first = gpa_add(vm->ram_base, random % windows * LOG_SIZE);
+	log->first = piece.base;
 	if (s2_query(&vm->s2, log->first).kind != S2_LEAF) {
 		return; /* nobody writes there */
 	}
-	log->pages = min_u64(vm->ram_size, LOG_SIZE) / PAGE_SIZE;
+	log->pages = min_u64(piece.size, LOG_SIZE) / PAGE_SIZE;
 	memset(log->known, 0, sizeof(log->known));
 	log->is_on = vm_dirty_start(vm) == OK;
 }

@@ -211,8 +211,8 @@ void monitor_dump(u32 count, char **words)
 		return;
 	}
 	limit = BIT(vm->s2.ipa_bits);
-	start = vm->ram_base.v;
-	end = vm->ram_base.v + vm->ram_size;
+	start = vm->ram.ranges[0].base.v;
+	end = vm_ram_end(&vm->ram).v;
 	if (!read_end(count > 2 ? words[2] : NULL, &start) ||
 	    !read_end(count > 3 ? words[3] : NULL, &end)) {
 		return;

@@ -62,7 +62,7 @@ void monitor_list(u32 count unused, char **words unused)
 
 		state_letters(vm, letters);
 		console_print("%-30s %4u %7lu %6u %8s %9s\n", vm->name, vm->number,
-			      vm->ram_size / MIB(1), vm->vcpu_count, letters,
+			      vm->ram.size / MIB(1), vm->vcpu_count, letters,
 			      units_seconds(summary_counters(vm).run_ns).text);
 	}
 }

@@ -21,9 +21,12 @@ static u64 dirty_stop(struct vm *vm, unused const u64 args[3])
 /* Of the 64 pages that begin at an address, those that lie in RAM. */
 static u64 bytes_at(const struct vm *vm, gpa_t at)
 {
-	u64 offset = at.v - vm->ram_base.v;
+	u64 size = WORD_PAGES * PAGE_SIZE;
 
-	return offset < vm->ram_size ? min_u64(vm->ram_size - offset, WORD_PAGES * PAGE_SIZE) : 0;
+	while (size > 0 && !vm_memory_contains(vm, at, size)) {
+		size -= PAGE_SIZE;
+	}
+	return size;
 }
 
 static u64 dirty_get(struct vm *vm, const u64 args[3])

@@ -188,7 +188,7 @@ static u64 put_guest(struct json *json, const struct vm *vm)
 	json_field(json, "id", vm->number);
 	json_text_field(json, "state", vm_state_name(vm->state));
 	json_field(json, "vcpus", vm->vcpu_count);
-	json_field(json, "memory_bytes", vm->ram_size);
+	json_field(json, "memory_bytes", vm->ram.size);
 	json_field(json, "weight", vm->weight);
 	json_text_field(json, "last_words", vm->last_words);
 	json_field(json, "wall_ns", vm->end_ns > vm->start_ns ? vm->end_ns - vm->start_ns : 0);

@@ -87,7 +87,6 @@ static struct vm *alloc_vm(const struct config_vm *config)
 	}
 	vm->number = vm_count + 1;
 	memcpy(vm->name, config->name, sizeof(vm->name));
-	vm->ram_size = config->memory;
 	vm->weight = config->weight;
 	vm->small_pages = config->small_pages;
 	vm->probes = config->probe;
@@ -136,6 +135,11 @@ enum status vm_build(const struct config_vm *config, char *why, size_t size)
 		return status;
 	}
 	status = arch_vm_init(vm, config, why, size);
+	if (status == OK && vm_ram_end(&vm->ram).v > BIT(vm->s2.ipa_bits)) {
+		text_format(why, size, "its memory would end behind the %u bits of its addresses",
+			    vm->s2.ipa_bits);
+		status = FULL;
+	}
 	if (status != OK) {
 		arch_vm_fini(vm);
 		s2_destroy(&vm->s2);
@@ -254,11 +258,15 @@ void vm_start(struct vm *vm)
 /* RAM as new: everything that was touched goes back, images come again as they are touched. */
 static void start_anew(struct vm *vm)
 {
+	struct vm_ram_range piece;
 	struct s2_batch batch;
 
 	vm_view_drop_all(vm);
 	s2_batch_open(&batch, &vm->s2);
-	check(s2_unmap(&vm->s2, vm->ram_base, vm->ram_size, &batch) == OK);
+	for (u64 done = 0; done < vm->ram.size; done += piece.size) {
+		piece = vm_ram_piece(&vm->ram, done);
+		check(s2_unmap(&vm->s2, piece.base, piece.size, &batch) == OK);
+	}
 	s2_batch_close(&batch);
 	arch_vm_reset(vm);
 	log_info("d%u (%s) resets", vm->number, vm->name);

@@ -6,10 +6,12 @@
 
 #include <string.h>
 
-/* What the CPUs have logged and nobody has taken: a bit for each page of RAM. */
+/* What the CPUs have logged and nobody has taken: a bit for each page from RAM's first to its last.
+ */
 struct vm_dirty {
 	bool has_log;	  /* the CPUs keep one */
 	struct lock lock; /* guards the bitmap */
+	gpa_t first;
 	u64 pages;
 	u64 bitmap[];
 };
@@ -22,12 +24,14 @@ static u64 bitmap_bytes(u64 pages)
 /* Kept until the VM ends: a CPU may be on its way here when logging stops. */
 static struct vm_dirty *dirty_of(struct vm *vm)
 {
-	u64 pages = vm->ram_size / PAGE_SIZE;
+	gpa_t first = vm_ram_piece(&vm->ram, 0).base;
+	u64 pages = (vm_ram_end(&vm->ram).v - first.v) / PAGE_SIZE;
 
 	if (!vm->dirty) {
 		struct vm_dirty *dirty = hyp_alloc(sizeof(*dirty) + bitmap_bytes(pages));
 
 		if (dirty) {
+			dirty->first = first;
 			dirty->pages = pages;
 			store_release(&vm->dirty, dirty);
 		}
@@ -103,7 +107,7 @@ enum status vm_dirty_take(struct vm *vm, gpa_t at, u64 size, u64 *bitmap)
 		return INVALID;
 	}
 	lock_take(&dirty->lock);
-	move_bits(dirty->bitmap, (at.v - vm->ram_base.v) / PAGE_SIZE, size / PAGE_SIZE, bitmap);
+	move_bits(dirty->bitmap, (at.v - dirty->first.v) / PAGE_SIZE, size / PAGE_SIZE, bitmap);
 	lock_drop(&dirty->lock);
 	return OK;
 }
@@ -114,7 +118,7 @@ void vm_dirty_log(struct vm *vm, const u64 *addresses, u64 count)
 
 	if (dirty) {
 		lock_take(&dirty->lock);
-		s2_dirty_log(&vm->s2, vm->ram_base, dirty->pages * PAGE_SIZE, addresses, count,
+		s2_dirty_log(&vm->s2, dirty->first, dirty->pages * PAGE_SIZE, addresses, count,
 			     dirty->bitmap);
 		lock_drop(&dirty->lock);
 	}

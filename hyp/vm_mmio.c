@@ -13,7 +13,7 @@ enum status vm_mmio_add(struct vm *vm, struct mmio_region region)
 		return FULL;
 	}
 	if (region.size == 0 || region.base.v + region.size < region.base.v ||
-	    ranges_meet(region.base.v, region.size, vm->ram_base.v, vm->ram_size)) {
+	    vm_ram_meets(&vm->ram, region.base, region.size)) {
 		return INVALID;
 	}
 	for (u32 i = 0; i < vm->mmio_count; i++) {

@@ -147,7 +147,7 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	if (status != OK) {
 		return status;
 	}
-	vm->ram_base = gpa(GUEST_RAM_BASE);
+	vm_ram_add(&vm->ram, gpa(GUEST_RAM_BASE), config->memory);
 	vm->arch.entry = layout.entry.v;
 	present_ids(vm);
 	vm_add_image(vm, layout.kernel, config->kernel_module.bytes, config->kernel_module.size);

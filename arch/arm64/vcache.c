@@ -43,14 +43,15 @@ static bool clean_some(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 	u64 done = vcpu->arch.clean_cursor;
-	u64 stop = min_u64(done + BYTES_PER_EXIT, vm->ram_size);
-	gpa_t end = gpa_add(vm->ram_base, stop);
+	struct vm_ram_range piece = vm_ram_piece(&vm->ram, done);
+	u64 stop = done + min_u64(piece.size, BYTES_PER_EXIT);
+	gpa_t end = gpa_add(piece.base, stop - done);
 
-	for (gpa_t at = gpa_add(vm->ram_base, done); at.v < end.v;) {
+	for (gpa_t at = piece.base; at.v < end.v;) {
 		at = clean_leaf(&vm->s2, at, end);
 	}
-	vcpu->arch.clean_cursor = stop < vm->ram_size ? stop : 0;
-	return stop == vm->ram_size;
+	vcpu->arch.clean_cursor = stop < vm->ram.size ? stop : 0;
+	return stop == vm->ram.size;
 }
 
 static bool are_caches_on(u64 sctlr)

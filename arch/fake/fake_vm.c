@@ -11,10 +11,10 @@ void (*fake_guest)(struct vcpu *vcpu);
 enum status arch_vm_init(struct vm *vm, const struct config_vm *config, unused char *why,
 			 unused size_t size)
 {
-	vm->ram_base = gpa(RAM_BASE);
+	vm_ram_add(&vm->ram, gpa(RAM_BASE), config->memory);
 	if (config->kernel_module.bytes) {
 		vm->images[vm->image_count++] = (struct vm_image){
-			.gpa = vm->ram_base,
+			.gpa = gpa(RAM_BASE),
 			.size = config->kernel_module.size,
 			.bytes = config->kernel_module.bytes,
 		};
@@ -32,7 +32,7 @@ void arch_vm_reset(unused struct vm *vm)
 
 u64 arch_vm_entry(const struct vm *vm)
 {
-	return vm->ram_base.v;
+	return vm->ram.ranges[0].base.v;
 }
 
 u64 arch_vm_entry_argument(unused const struct vm *vm)

@@ -77,9 +77,10 @@ static enum status make_tables(struct vm *vm, const struct config_vm *config,
 	return OK;
 }
 
-static void note_start(struct vm *vm, const struct pc_layout *layout)
+static void note_layout(struct vm *vm, const struct pc_layout *layout)
 {
-	vm->ram_base = gpa(0);
+	vm_ram_add(&vm->ram, gpa(0), layout->ram.low);
+	vm_ram_add(&vm->ram, gpa(PC_HIGH_RAM_BASE), layout->ram.high);
 	vm->arch.entry = layout->entry.v;
 	vm->arch.entry_argument = layout->boot_info.v;
 	vm->arch.long_mode = layout->kind == PC_LINUX;
@@ -163,11 +164,7 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	if (status != OK) {
 		return status;
 	}
-	if (layout.ram.high != 0) {
-		text_format(why, size, "memory beyond 3 GiB is not there yet on x86-64");
-		return FULL;
-	}
-	note_start(vm, &layout);
+	note_layout(vm, &layout);
 	add_files(vm, config, &layout);
 	status = make_tables(vm, config, &layout, why, size);
 	return status == OK ? make_devices(vm, why, size) : status;

@@ -14,6 +14,7 @@
 #include "hyp/lock.h"
 #include "hyp/s2.h"
 #include "hyp/status.h"
+#include "hyp/vm_ram.h"
 
 #include <arch_vm.h>
 
@@ -82,8 +83,7 @@ struct vm {
 	/* Constant once built. */
 	u16 number; /* from 1: "d1" to people; its frames' owner */
 	char name[CONFIG_NAME_MAX];
-	gpa_t ram_base;
-	u64 ram_size; /* bytes */
+	struct vm_ram ram;
 	u32 vcpu_count;
 	u32 weight;
 	bool small_pages; /* 4 KiB only */
@@ -173,12 +173,10 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit);
 void vm_memory_hold(struct vm *vm, gpa_t at, u64 size);
 void vm_memory_release(struct vm *vm);
 
-/* True when [a, a + size) is guest RAM. */
+/* True when [a, a + size) is guest RAM, in one piece. */
 static inline bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)
 {
-	u64 offset = a.v - vm->ram_base.v;
-
-	return offset < vm->ram_size && size <= vm->ram_size - offset;
+	return vm_ram_contains(&vm->ram, a, size);
 }
 
 /*

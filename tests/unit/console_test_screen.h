@@ -80,8 +80,8 @@ class Screen : public testing::Test
 			guest[i].number = (u16)(i + 1);
 			text_format(guest[i].name, sizeof(guest[i].name), "linux%u", i);
 			guest[i].state = VM_RUNNING;
-			guest[i].ram_base = gpa(GIB(1));
-			guest[i].ram_size = MIB(256);
+			guest[i].ram = {};
+			vm_ram_add(&guest[i].ram, gpa(GIB(1)), MIB(256));
 			guest[i].vcpu_count = 1;
 			guest[i].vcpus[0] = &vcpu[i];
 			vcpu[i].vm = &guest[i];

@@ -332,6 +332,20 @@ TEST_F(Exercise, steps_do_everything_and_harm_nothing)
 	expect_unharmed();
 }
 
+TEST_F(Exercise, steps_reach_all_of_a_guests_ram)
+{
+	constexpr u64 kHigh = GIB(4);
+	u64 byte = 1;
+
+	vm_ram_add(&vm->ram, gpa(kHigh), MIB(4));
+	ASSERT_EQ(vm_memory_write(vm, gpa(kHigh), &byte, 1), OK);
+	ASSERT_EQ(s2_query(&vm->s2, gpa(kHigh)).level, 1);
+	for (int i = 0; i < 400 && s2_query(&vm->s2, gpa(kHigh)).level == 1; i++) {
+		run_steps(10);
+	}
+	EXPECT_EQ(s2_query(&vm->s2, gpa(kHigh)).level, 0) << "nobody split it";
+}
+
 TEST_F(Exercise, a_seed_decides_what_is_done)
 {
 	std::vector<std::vector<u64>> done;

@@ -46,7 +46,7 @@ TEST_F(Vm, one_that_is_destroyed_before_it_starts_never_runs_and_gives_all_back)
 {
 	u8 byte = 1;
 
-	ASSERT_EQ(vm_memory_write(vm, vm->ram_base, &byte, 1), OK);
+	ASSERT_EQ(vm_memory_write(vm, vm->ram.ranges[0].base, &byte, 1), OK);
 	EXPECT_NE(frame_count_owned(FRAME_GUEST, vm->number), 0u);
 	vm_destroy(vm);
 	vm_start(vm);
