@@ -7,7 +7,7 @@ SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern tables dirty
 SMALL_FLAT = abuse hello-flat touch hole mmio timer crash reset user
 SMALL = $(SMALL_$(ARCH))
 SMALL_arm64 = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
-SMALL_x86_64 = bench tables dirty shootdown views
+SMALL_x86_64 = tables dirty shootdown $(filter-out lib%,$(basename $(notdir $(wildcard guest/x86_64/*.c))))
 SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fvisibility=hidden \
 	-fno-stack-protector -fno-tree-loop-distribute-patterns -mgeneral-regs-only $(SMALL_FLAGS_$(ARCH)) \
 	-Iguest -Iguest/$(ARCH) $(WARN)
