@@ -64,12 +64,23 @@ static bool read_exercise(struct config_reporter *r, const struct config_propert
 	return config_read_u32(r, p, 1, CONFIG_EXERCISE_MAX, &vm->exercise);
 }
 
-/* A word alone: that it is there says it. See hyp/probe.h. */
+/* A word alone: that it is there says it. */
+static bool read_word(struct config_reporter *r, const struct config_property *p, bool *is_there)
+{
+	*is_there = true;
+	return p->size == 0 || config_refuse(r, p, "want no value", "the word alone");
+}
+
 static bool read_probe(struct config_reporter *r, const struct config_property *p,
 		       struct config_vm *vm)
 {
-	vm->probe = true;
-	return p->size == 0 || config_refuse(r, p, "want no value", "write lamina,probe;");
+	return read_word(r, p, &vm->probe);
+}
+
+static bool read_mailbox(struct config_reporter *r, const struct config_property *p,
+			 struct config_vm *vm)
+{
+	return read_word(r, p, &vm->mailbox);
 }
 
 static bool read_bootargs(struct config_reporter *r, const struct config_property *p,
@@ -149,6 +160,7 @@ static const struct word words[] = {
 	{"lamina,page-size", read_page_size, NULL},
 	{"lamina,exercise", read_exercise, NULL},
 	{"lamina,probe", read_probe, NULL},
+	{"lamina,mailbox", read_mailbox, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
 };

@@ -147,6 +147,10 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	if (status != OK) {
 		return status;
 	}
+	if (config->mailbox) {
+		text_format(why, size, "lamina,mailbox is x86-64's: here CPUs start by PSCI");
+		return INVALID;
+	}
 	vm_ram_add(&vm->ram, gpa(GUEST_RAM_BASE), config->memory);
 	vm->arch.entry = layout.entry.v;
 	present_ids(vm);

@@ -39,8 +39,12 @@ enum gpr {
 	X(kernel_gs_base, MSR_KERNEL_GS_BASE)
 
 /* How it starts, for the next time that it is loaded. */
+enum vcpu_mode { VCPU_FLAT, VCPU_LONG, VCPU_REAL };
+
 struct vcpu_start {
 	u64 entry, argument;
+	u64 page_tables; /* VCPU_LONG: guest-physical */
+	enum vcpu_mode mode;
 	bool wanted;
 };
 

@@ -17,6 +17,7 @@
 #include "vapic.h"
 #include "vcpu_vmx.h"
 #include "vioapic.h"
+#include "vmailbox.h"
 #include "vmsr.h"
 #include "vmx.h"
 #include "vport.h"
@@ -36,6 +37,11 @@ static void add_files(struct vm *vm, const struct config_vm *config, const struc
 	vm_add_image(vm, layout->ramdisk, config->ramdisk_module.bytes, layout->ramdisk_size);
 }
 
+/* What Lamina writes for a guest, side by side. */
+#define AREA_ACPI PC_BOOT_AREA_SIZE
+#define AREA_CPU_TABLES (AREA_ACPI + PC_ACPI_END - PC_ACPI)
+#define AREA_SIZE (AREA_CPU_TABLES + PC_PAGE_TABLES_COUNT * PAGE_SIZE)
+
 static enum status write_tables(const struct config_vm *config, const struct pc_layout *layout,
 				u8 *area, size_t *acpi_used)
 {
@@ -45,10 +51,13 @@ static enum status write_tables(const struct config_vm *config, const struct pc_
 		.command_line = config->bootargs,
 		.ramdisk_name = config->ramdisk,
 	};
-	struct vacpi acpi = {.vcpu_count = config->cpus};
+	struct vacpi acpi = {.vcpu_count = config->cpus,
+			     .mailbox = config->mailbox ? PC_MAILBOX : 0};
 	enum status status = pc_boot_write(&boot, area, PC_BOOT_AREA_SIZE);
 
-	return status == OK ? vacpi_write(&acpi, area + PC_BOOT_AREA_SIZE, layout->acpi_size,
+	pc_boot_page_tables_write(gpa(PC_MAILBOX_PAGE_TABLES), area + AREA_CPU_TABLES,
+				  AREA_SIZE - AREA_CPU_TABLES);
+	return status == OK ? vacpi_write(&acpi, area + AREA_ACPI, layout->acpi_size,
 					  layout->acpi.v, acpi_used)
 			    : status;
 }
@@ -56,7 +65,7 @@ static enum status write_tables(const struct config_vm *config, const struct pc_
 static enum status make_tables(struct vm *vm, const struct config_vm *config,
 			       const struct pc_layout *layout, char *why, size_t size)
 {
-	u8 *area = hyp_alloc(PC_BOOT_AREA_SIZE + layout->acpi_size);
+	u8 *area = hyp_alloc(AREA_SIZE);
 	size_t acpi_used;
 	enum status status;
 
@@ -73,7 +82,9 @@ static enum status make_tables(struct vm *vm, const struct config_vm *config,
 	}
 	vm_add_image(vm, gpa(PC_BOOT_AREA), area, PC_BOOT_AREA_SIZE);
 	vm_add_image(vm, layout->reset_code, pc_reset_code, sizeof(pc_reset_code));
-	vm_add_image(vm, layout->acpi, area + PC_BOOT_AREA_SIZE, acpi_used);
+	vm_add_image(vm, layout->acpi, area + AREA_ACPI, acpi_used);
+	vm_add_image(vm, gpa(PC_MAILBOX_PAGE_TABLES), area + AREA_CPU_TABLES,
+		     config->mailbox ? AREA_SIZE - AREA_CPU_TABLES : 0);
 	return OK;
 }
 
@@ -89,6 +100,33 @@ static void note_layout(struct vm *vm, const struct pc_layout *layout)
 }
 
 /* ---- Devices --------------------------------------------------------------------------------- */
+
+static void wake(void *context, u32 apic_id, u64 vector)
+{
+	struct vm *vm = context;
+
+	if (apic_id < vm->vcpu_count) {
+		vcpu_on(vm->vcpus[apic_id], vector, VCPU_BY_MAILBOX);
+	}
+}
+
+static enum status add_mailbox(struct vm *vm)
+{
+	struct vmailbox *mailbox = hyp_alloc(sizeof(*mailbox));
+	struct mmio_region region = {.base = gpa(PC_MAILBOX),
+				     .size = VMAILBOX_SIZE,
+				     .ops = &vmailbox_ops,
+				     .device = mailbox,
+				     .name = "mailbox"};
+
+	if (mailbox == NULL) {
+		return NOMEM;
+	}
+	mailbox->wake = wake;
+	mailbox->context = vm;
+	vm->arch.mailbox = mailbox;
+	return vm_mmio_add(vm, region);
+}
 
 static enum status add_devices(struct vm *vm)
 {
@@ -134,7 +172,8 @@ static bool alloc_devices(struct vm *vm)
 	return true;
 }
 
-static enum status make_devices(struct vm *vm, char *why, size_t size)
+static enum status make_devices(struct vm *vm, const struct config_vm *config, char *why,
+				size_t size)
 {
 	enum status status;
 
@@ -146,6 +185,7 @@ static enum status make_devices(struct vm *vm, char *why, size_t size)
 	vioapic_init(vm->arch.ioapic, vapic_from_ioapic, vm);
 	vm->console = uart16550_console(vm->arch.uart);
 	status = add_devices(vm);
+	status = status == OK && config->mailbox ? add_mailbox(vm) : status;
 	if (status != OK) {
 		text_format(why, size, "its devices do not fit into its memory map: %s",
 			    status_name(status));
@@ -164,10 +204,15 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 	if (status != OK) {
 		return status;
 	}
+	if (config->mailbox && layout.kind != PC_LINUX) {
+		text_format(why, size, "lamina,mailbox is for Linux kernels: \"%s\" is none",
+			    config->kernel);
+		return INVALID;
+	}
 	note_layout(vm, &layout);
 	add_files(vm, config, &layout);
 	status = make_tables(vm, config, &layout, why, size);
-	return status == OK ? make_devices(vm, why, size) : status;
+	return status == OK ? make_devices(vm, config, why, size) : status;
 }
 
 static void free_pages(void *pages)
@@ -185,6 +230,7 @@ void arch_vm_fini(struct vm *vm)
 	}
 	uart16550_destroy(vm->arch.uart);
 	free_pages(vm->arch.ioapic);
+	free_pages(vm->arch.mailbox);
 	free_pages(vm->arch.msr_bitmap);
 	free_pages(vm->arch.view_list);
 	free_pages(vm->arch.tables);
@@ -192,12 +238,16 @@ void arch_vm_fini(struct vm *vm)
 	vm->arch.view_list = NULL;
 	vm->arch.uart = NULL;
 	vm->arch.ioapic = NULL;
+	vm->arch.mailbox = NULL;
 }
 
 void arch_vm_reset(struct vm *vm)
 {
 	vioapic_reset(vm->arch.ioapic);
 	uart16550_reset(vm->arch.uart);
+	if (vm->arch.mailbox != NULL) {
+		vmailbox_reset(vm->arch.mailbox);
+	}
 	/* A startup interrupt alone would leave their mode. */
 	for (u32 i = 0; i < vm->vcpu_count; i++) {
 		vlapic_reset(&vm->vcpus[i]->arch.lapic, false);

@@ -256,7 +256,6 @@ static void layout_fill(const struct placing *p, struct pc_layout *layout)
 		.page_tables = gpa(PC_PAGE_TABLES),
 		.acpi = gpa(PC_ACPI),
 		.acpi_size = PC_ACPI_END - PC_ACPI,
-		.mailbox = gpa(PC_MAILBOX),
 		.reset_code = gpa(PC_RESET_VECTOR),
 	};
 	for (u32 i = 0; i < p->file.segment_count; i++) {

@@ -66,7 +66,6 @@ struct pc_layout {
 	gpa_t page_tables;  /* PC_PAGE_TABLES_COUNT pages, the first is for CR3 */
 	gpa_t acpi;	    /* the RSDP and all it leads to */
 	u64 acpi_size;	    /* room for it */
-	gpa_t mailbox;	    /* one page, reserved in the memory map */
 	gpa_t reset_code;   /* PC_RESET_CODE_SIZE bytes, reserved too: pc_boot.h */
 };
 

@@ -1,11 +1,11 @@
 /*
  * An x86 guest's physical memory: a PC's, as far as software still relies on it.
  *
- *     0        0x1000     0xa000    0x9fc00     0xe0000  0xef000   0xffff0     1 MiB
- *     |page 0  |boot area |free     |reserved   |ACPI    |mailbox  |reset code |free ... usable RAM
+ *     0        0x1000     0xa000    0x9fc00     0xd0000     0xe0000       0xffff0     1 MiB
+ *     |page 0  |boot area |free     |reserved   |page tables |ACPI tables |reset code |free ...
  *
- *     1 MiB                  3 GiB       0xd0000000   0xfec00000  0xfee00000  4 GiB
- *     |kernel, ramdisk, free |nothing    |virtio-mmio |I/O APIC   |local APIC |the rest of RAM
+ *     1 MiB                  3 GiB   0xd0000000   0xfec00000 0xfed20000 0xfee00000  4 GiB
+ *     |kernel, ramdisk, free |nothing|virtio-mmio |I/O APIC  |mailbox   |local APIC |rest of RAM
  *
  * All of [0, 1 MiB) is RAM; what is called reserved is so in the memory map that a guest is told.
  * The boot area is plain RAM which a kernel reads on its way up, and then has back.
@@ -35,8 +35,12 @@ static_assert(PC_PAGE_TABLES + PC_PAGE_TABLES_COUNT * PAGE_SIZE == PC_BOOT_AREA_
 
 /* Where a BIOS has its tables, and old kernels look for them (ACPI 6.4, 5.2.5.1). */
 #define PC_ACPI 0xe0000ull
-#define PC_ACPI_END 0xef000ull
-#define PC_MAILBOX 0xef000ull /* a page, for CPUs that start by ACPI's mailbox */
+#define PC_ACPI_END 0xf0000ull
+
+/* For CPUs that start by ACPI's mailbox: the page itself is a device, and they begin in page tables
+ * that lie in what is reserved, as a kernel has the boot area back by then. */
+#define PC_MAILBOX 0xfed20000ull
+#define PC_MAILBOX_PAGE_TABLES 0xd0000ull
 
 /* Where a PC's processor begins, and where who wants to reset one jumps, in real mode. */
 #define PC_RESET_VECTOR 0xffff0ull

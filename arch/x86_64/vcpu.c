@@ -11,6 +11,7 @@
 #include "hyp/time.h"
 
 #include "enter.h"
+#include "pc_map.h"
 #include "s2_machine.h"
 #include "vapic.h"
 #include "vcpu_vmx.h"
@@ -65,6 +66,24 @@ void arch_vcpu_init(struct vcpu *vcpu)
 	vlapic_init(&vcpu->arch.lapic, vcpu->id, vcpu->id == 0, arch_s2_ipa_bits(), &vapic_ops);
 }
 
+static struct vcpu_start start_of(const struct vcpu *vcpu, u64 entry, u64 context)
+{
+	const struct arch_vm *vm = &vcpu->vm->arch;
+	struct vcpu_start start = {.entry = entry, .argument = context, .wanted = true};
+
+	if (context == VCPU_BY_MAILBOX) {
+		start.mode = VCPU_LONG;
+		start.argument = 0;
+		start.page_tables = PC_MAILBOX_PAGE_TABLES;
+	} else if (entry < MIB(1)) {
+		start.mode = VCPU_REAL;
+	} else {
+		start.mode = vm->long_mode ? VCPU_LONG : VCPU_FLAT;
+		start.page_tables = vm->page_tables;
+	}
+	return start;
+}
+
 /* The VMCS follows when it is loaded: another one may be, now. */
 void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 {
@@ -73,7 +92,7 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	for (unsigned i = 0; i < GPR_COUNT; i++) {
 		a->gpr[i] = 0;
 	}
-	a->start = (struct vcpu_start){.entry = entry, .argument = context, .wanted = true};
+	a->start = start_of(vcpu, entry, context);
 	a->pending_event = 0;
 	a->waiting_nmi = 0;
 	a->cr2 = 0;
@@ -85,7 +104,7 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	a->tsc_aux = a->misc_enable = a->kvmclock = 0;
 	a->xcr0 = XSTATE_X87;
 	xstate_reset(a->state);
-	vlapic_reset(&a->lapic, vcpu_starts_by_sipi(entry));
+	vlapic_reset(&a->lapic, a->start.mode == VCPU_REAL || context == VCPU_BY_MAILBOX);
 }
 
 /* ---- In and out ------------------------------------------------------------------------------ */

@@ -9,12 +9,9 @@
 bool vcpu_alloc(struct vcpu *vcpu);
 void vcpu_free(struct vcpu *vcpu);
 
-/* An entry below 1 MiB is where a startup interrupt points: real mode, in the page's own segment.
- */
-static inline bool vcpu_starts_by_sipi(u64 entry)
-{
-	return entry < MIB(1);
-}
+/* For vcpu_on: what the context is of a CPU that ACPI's mailbox starts. An entry below 1 MiB is
+ * else where a startup interrupt points: real mode, in the page's own segment. */
+#define VCPU_BY_MAILBOX (~0ull)
 
 /* One of the processor-based controls, in the VMCS too if that changes it. */
 void vcpu_set_control(struct vcpu *vcpu, u32 control, bool on);

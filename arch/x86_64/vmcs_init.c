@@ -1,10 +1,10 @@
 /*
- * The VMCS, field by field (SDM volume 3C, 25.4 to 25.8). Guests begin in one of three ways:
+ * The VMCS, field by field (SDM volume 3C, 25.4 to 25.8). CPUs begin in one of three ways:
  *
  *   multiboot   32-bit protected mode, flat, paging off; EBX = information (Multiboot 0.6.96, 3.2)
- *   Linux       64-bit mode in an identity map, RSI = boot parameters (Linux, boot.rst, 64-bit
- * protocol) startup     real mode, at the page that the startup interrupt named (10.4.4 of volume
- * 3A)
+ *   Linux       64-bit mode in an identity map, RSI = boot parameters (Linux, boot.rst); so do
+ *               CPUs that ACPI's mailbox wakes, in page tables of their own (ACPI, 5.2.12.19)
+ *   startup     real mode, at the page that the startup interrupt named (10.4.4 of volume 3A)
  */
 #include "vmcs_init.h"
 
@@ -86,7 +86,7 @@ static void start_long_mode(struct vcpu *vcpu)
 {
 	write_segments((struct segment_state){SELECTOR_CODE, 0, ~0u, RIGHTS_CODE64},
 		       (struct segment_state){SELECTOR_DATA, 0, ~0u, RIGHTS_DATA32});
-	vcr_reset(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG, vcpu->vm->arch.page_tables,
+	vcr_reset(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG, vcpu->arch.start.page_tables,
 		  CR4_PAE, EFER_LME | EFER_LMA);
 	vmcs_write(VMCS_GUEST_RIP, vcpu->arch.start.entry);
 	vmcs_write(VMCS_GUEST_GDTR_BASE, vcpu->vm->arch.gdt);
@@ -110,12 +110,16 @@ static void write_guest(struct vcpu *vcpu)
 	vmcs_write(VMCS_GUEST_ACTIVITY, 0);
 	vmcs_write(VMCS_GUEST_PENDING_DEBUG, 0);
 	vmcs_write(VMCS_LINK_POINTER, ~0ull); /* no shadow VMCS */
-	if (vcpu_starts_by_sipi(vcpu->arch.start.entry)) {
+	switch (vcpu->arch.start.mode) {
+	case VCPU_REAL:
 		start_real_mode(vcpu->arch.start.entry);
-	} else if (vcpu->vm->arch.long_mode) {
+		break;
+	case VCPU_LONG:
 		start_long_mode(vcpu);
-	} else {
+		break;
+	case VCPU_FLAT:
 		start_flat(vcpu);
+		break;
 	}
 }
 

@@ -46,6 +46,7 @@ struct config_vm {
 	bool small_pages; /* lamina,page-size = "4K": never a larger leaf */
 	u32 exercise;	  /* lamina,exercise: a seed; 0 = its table is left alone */
 	bool probe;	  /* lamina,probe: it may ask about its table, and have it changed */
+	bool mailbox;	  /* lamina,mailbox: its CPUs start by ACPI's mailbox */
 	char kernel[CONFIG_PATH_MAX];
 	char ramdisk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];

@@ -20,7 +20,7 @@
 
 #define VM_MAX 16
 #define VM_VCPUS_MAX CONFIG_CPUS_MAX
-#define VM_IMAGES_MAX 9
+#define VM_IMAGES_MAX 10
 #define VM_MMIO_MAX 8
 #define VM_VIEWS_MAX 4
 

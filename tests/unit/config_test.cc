@@ -433,7 +433,7 @@ TEST(Config, a_probe_is_a_word_without_a_value)
 	EXPECT_TRUE(
 		parse_guest("", [](Tree &t) { t.raw("lamina,probe", ""); }).config->vms[0].probe);
 	EXPECT_EQ(problems_with("", [](Tree &t) { t.cells("lamina,probe", {1}); }),
-		  Lines{"/chosen/domU1: lamina,probe = <1>: want no value (write lamina,probe;)"});
+		  Lines{"/chosen/domU1: lamina,probe = <1>: want no value (the word alone)"});
 }
 
 TEST(Config, page_size_chooses_small_pages_or_the_largest_that_fit)

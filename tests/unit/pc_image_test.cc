@@ -192,7 +192,7 @@ std::vector<Span> spans_of(const struct pc_layout &l)
 		{l.gdt.v, l.gdt.v + PAGE_SIZE},
 		{l.page_tables.v, l.page_tables.v + PC_PAGE_TABLES_COUNT * PAGE_SIZE},
 		{l.acpi.v, l.acpi.v + l.acpi_size},
-		{l.mailbox.v, l.mailbox.v + PAGE_SIZE},
+		{PC_MAILBOX_PAGE_TABLES, PC_MAILBOX_PAGE_TABLES + PC_PAGE_TABLES_COUNT * PAGE_SIZE},
 		{l.reset_code.v, l.reset_code.v + PC_RESET_CODE_SIZE},
 	};
 
