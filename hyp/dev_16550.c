@@ -91,9 +91,6 @@ static_assert(FIFO_DEPTH <= DEV_FIFO_MAX, "the FIFO has room for what it may hol
 struct uart16550 {
 	struct console_device console; /* first, see console.h */
 
-	/* Constant once created. */
-	struct vm *vm;
-
 	struct lock lock; /* device */
 
 	/* Guarded by lock; the transmitter reads the first three without it. */
@@ -191,7 +188,7 @@ static void transmit(struct uart16550 *uart, u8 byte)
 	bool loopback = load_relaxed(&uart->mcr) & MCR_LOOP;
 
 	if (likely(!loopback)) {
-		console_guest_byte(uart->vm, byte);
+		console_guest_byte(uart->line.vm, byte);
 		/* Already pending: nothing changes. Against a racing read of IIR this came first.
 		 */
 		if (likely(load_relaxed(&uart->thre))) {
@@ -409,9 +406,7 @@ struct uart16550 *uart16550_create(struct vm *vm, u32 irq)
 
 	if (uart != NULL) {
 		uart->console.key = uart16550_key;
-		uart->vm = vm;
-		uart->line.vm = vm;
-		uart->line.irq = irq;
+		uart->line = (struct dev_line){.vm = vm, .irq = irq};
 		set_reset_values(uart);
 	}
 	return uart;
@@ -419,9 +414,7 @@ struct uart16550 *uart16550_create(struct vm *vm, u32 irq)
 
 void uart16550_destroy(struct uart16550 *uart)
 {
-	if (uart != NULL) {
-		hyp_free(uart);
-	}
+	hyp_free(uart);
 }
 
 void uart16550_reset(struct uart16550 *uart)

@@ -70,9 +70,6 @@ static const u8 ids[8] = {0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
 struct pl011 {
 	struct console_device console; /* first, see console.h */
 
-	/* Constant once created. */
-	struct vm *vm;
-
 	struct lock lock; /* device */
 
 	/* Guarded by lock; ris is also read without it. */
@@ -164,7 +161,7 @@ static void transmit(struct pl011 *uart, u8 byte)
 		unlock_and_tell(uart);
 		return;
 	}
-	console_guest_byte(uart->vm, byte);
+	console_guest_byte(uart->line.vm, byte);
 	/* Already pending: nothing changes. Against a racing UARTICR this write came first. */
 	if (likely(load_relaxed(&uart->ris) & INT_TX)) {
 		return;
@@ -350,31 +347,9 @@ static bool pl011_key(struct console_device *console, u8 key)
 
 /* ---- Life ---------------------------------------------------------------------------------- */
 
-struct pl011 *pl011_create(struct vm *vm, u32 irq)
+/* The lock is held, or nobody has the UART yet. */
+static void set_reset_values(struct pl011 *uart)
 {
-	struct pl011 *uart = hyp_alloc(sizeof(*uart));
-
-	if (uart != NULL) {
-		uart->console.key = pl011_key;
-		uart->vm = vm;
-		uart->line.vm = vm;
-		uart->line.irq = irq;
-		uart->cr = CR_RESET;
-		uart->ifls = IFLS_RESET;
-	}
-	return uart;
-}
-
-void pl011_destroy(struct pl011 *uart)
-{
-	if (uart != NULL) {
-		hyp_free(uart);
-	}
-}
-
-void pl011_reset(struct pl011 *uart)
-{
-	lock_take(&uart->lock);
 	uart->ris = 0;
 	uart->imsc = 0;
 	uart->ilpr = uart->ibrd = uart->fbrd = uart->lcr_h = uart->dmacr = 0;
@@ -383,6 +358,29 @@ void pl011_reset(struct pl011 *uart)
 	uart->rsr = 0;
 	uart->overrun = false;
 	dev_fifo_clear(&uart->fifo);
+}
+
+struct pl011 *pl011_create(struct vm *vm, u32 irq)
+{
+	struct pl011 *uart = hyp_alloc(sizeof(*uart));
+
+	if (uart != NULL) {
+		uart->console.key = pl011_key;
+		uart->line = (struct dev_line){.vm = vm, .irq = irq};
+		set_reset_values(uart);
+	}
+	return uart;
+}
+
+void pl011_destroy(struct pl011 *uart)
+{
+	hyp_free(uart);
+}
+
+void pl011_reset(struct pl011 *uart)
+{
+	lock_take(&uart->lock);
+	set_reset_values(uart);
 	unlock_and_tell(uart);
 }
 

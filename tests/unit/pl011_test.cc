@@ -1,11 +1,10 @@
 /* The PL011 as drivers see it: Linux's, an early console's, and a polling boot loader's. */
-#include "guest_test_machine.h"
+#include "uart_test_machine.h"
 
 #include <string>
 #include <thread>
 
 extern "C" {
-#include "hyp/console.h"
 #include "hyp/dev_pl011.h"
 #include "hyp/dev_virtio_mmio.h"
 }
@@ -34,52 +33,19 @@ enum : u64 {
 constexpr u64 RXFE = BIT(4), RXFF = BIT(6), TXFF = BIT(5), TXFE = BIT(7), BUSY = BIT(3);
 constexpr u64 INT_RX = BIT(4), INT_TX = BIT(5), INT_RT = BIT(6), INT_OE = BIT(10);
 constexpr u64 FEN = BIT(4), LBE = BIT(7);
-constexpr u32 LINE = 33;
 
-class Pl011 : public GuestMachine
+struct Pl011Chip {
+	using Uart = struct pl011;
+	static constexpr u32 LINE = 33;
+	static constexpr unsigned WIDTH = 4;
+	static constexpr const struct mmio_ops &ops = pl011_ops;
+	static constexpr auto create = pl011_create;
+	static constexpr auto destroy = pl011_destroy;
+	static constexpr auto console = pl011_console;
+};
+
+class Pl011 : public UartMachine<Pl011Chip>
 {
-      protected:
-	struct pl011 *uart = nullptr;
-
-	void SetUp() override
-	{
-		GuestMachine::SetUp();
-		uart = pl011_create(vm, LINE);
-		ASSERT_NE(uart, nullptr);
-	}
-
-	void TearDown() override
-	{
-		pl011_destroy(uart);
-		GuestMachine::TearDown();
-	}
-
-	u64 get(u64 reg, unsigned size = 4)
-	{
-		return pl011_ops.read(uart, vcpu, reg, size);
-	}
-
-	void put(u64 reg, u64 value, unsigned size = 4)
-	{
-		pl011_ops.write(uart, vcpu, reg, size, value);
-	}
-
-	bool key(char c)
-	{
-		struct console_device *console = pl011_console(uart);
-
-		return console->key(console, (u8)c);
-	}
-
-	bool line()
-	{
-		return (vm->arch.irq_lines >> LINE) & 1;
-	}
-
-	u64 sent()
-	{
-		return vm->counters.console_bytes;
-	}
 };
 
 TEST_F(Pl011, is_an_r1p5_with_deep_fifos)
@@ -393,7 +359,7 @@ TEST(Pl011Life, no_uart_without_memory)
 	fake_memory(PAGE_SIZE);
 	while (hyp_alloc(PAGE_SIZE) != nullptr) {
 	}
-	EXPECT_EQ(pl011_create(nullptr, LINE), nullptr);
+	EXPECT_EQ(pl011_create(nullptr, Pl011Chip::LINE), nullptr);
 	pl011_destroy(nullptr);
 }
 

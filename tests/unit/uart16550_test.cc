@@ -1,11 +1,10 @@
 /* The 16550A as drivers see it: Linux's 8250 driver, an early console's, and a test of the chip. */
-#include "guest_test_machine.h"
+#include "uart_test_machine.h"
 
 #include <string>
 #include <thread>
 
 extern "C" {
-#include "hyp/console.h"
 #include "hyp/dev_16550.h"
 }
 
@@ -21,43 +20,20 @@ constexpr u64 DTR = 1, RTS = 2, OUT1 = 4, OUT2 = 8, LOOP = 0x10;
 constexpr u64 DR = 1, OE = 2, THRE = 0x20, TEMT = 0x40, IDLE = THRE | TEMT;
 constexpr u64 CTS = 0x10, DSR = 0x20, RI = 0x40, DCD = 0x80, DCTS = 1, DDSR = 2, TERI = 4, DDCD = 8;
 constexpr u64 DLAB = 0x80;
-constexpr u32 LINE = 4;
 
-class Uart16550 : public GuestMachine
+struct Uart16550Chip {
+	using Uart = struct uart16550;
+	static constexpr u32 LINE = 4;
+	static constexpr unsigned WIDTH = 1;
+	static constexpr const struct mmio_ops &ops = uart16550_ops;
+	static constexpr auto create = uart16550_create;
+	static constexpr auto destroy = uart16550_destroy;
+	static constexpr auto console = uart16550_console;
+};
+
+class Uart16550 : public UartMachine<Uart16550Chip>
 {
       protected:
-	struct uart16550 *uart = nullptr;
-
-	void SetUp() override
-	{
-		GuestMachine::SetUp();
-		uart = uart16550_create(vm, LINE);
-		ASSERT_NE(uart, nullptr);
-	}
-
-	void TearDown() override
-	{
-		uart16550_destroy(uart);
-		GuestMachine::TearDown();
-	}
-
-	u64 get(u64 reg, unsigned size = 1)
-	{
-		return uart16550_ops.read(uart, vcpu, reg, size);
-	}
-
-	void put(u64 reg, u64 value, unsigned size = 1)
-	{
-		uart16550_ops.write(uart, vcpu, reg, size, value);
-	}
-
-	bool key(char c)
-	{
-		struct console_device *console = uart16550_console(uart);
-
-		return console->key(console, (u8)c);
-	}
-
 	void keys(u32 count)
 	{
 		for (u32 i = 0; i < count; i++) {
@@ -73,16 +49,6 @@ class Uart16550 : public GuestMachine
 			got += (char)get(DATA);
 		}
 		return got;
-	}
-
-	bool line()
-	{
-		return (vm->arch.irq_lines >> LINE) & 1;
-	}
-
-	u64 sent()
-	{
-		return vm->counters.console_bytes;
 	}
 };
 
@@ -681,7 +647,7 @@ TEST(Uart16550Life, no_uart_without_memory)
 	fake_memory(PAGE_SIZE);
 	while (hyp_alloc(PAGE_SIZE) != nullptr) {
 	}
-	EXPECT_EQ(uart16550_create(nullptr, LINE), nullptr);
+	EXPECT_EQ(uart16550_create(nullptr, Uart16550Chip::LINE), nullptr);
 	uart16550_destroy(nullptr);
 }
 
