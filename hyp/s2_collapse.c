@@ -80,8 +80,8 @@ static enum s2_why why_not(const struct s2 *s2, const u64 *slots, u64 count, uns
 			return s2_why_no_leaf(s2, entry, level);
 		}
 		entry &= ~flags_of(f);
-		if (entry & (f->cow | f->log)) {
-			return entry & f->cow ? S2_IS_SHARED : S2_IS_LOGGED;
+		if (entry & f->cow) {
+			return S2_IS_SHARED;
 		}
 		if (s2_entry_hpa(f, entry).v != start + offset) {
 			return S2_SCATTERED;
@@ -106,14 +106,13 @@ enum s2_why s2_judge_leaves(const struct s2 *s2, const u64 *slots, u64 count, un
 	if (s2_table_is_linked(s2, s2_slot_table(f, slots))) {
 		return S2_IS_LINKED;
 	}
-	if (load_relaxed(&s2->marks) & f->log) {
+	if (load_relaxed(&s2->marks) & f->log) { /* else no leaf has `log` */
 		return S2_IS_LOGGED;
 	}
 	*flags = f->plain && level == 0 && count == 512
 			 ? differences(slots, 512, expected, KIB(4))
 			 : differences(slots, count, expected, s2_span(f, level));
-	if ((*flags & ~flags_of(f)) || !s2_entry_is_leaf(f, first, level) ||
-	    (first & (f->cow | f->log)) ||
+	if ((*flags & ~flags_of(f)) || !s2_entry_is_leaf(f, first, level) || (first & f->cow) ||
 	    !is_aligned(s2_entry_hpa(f, first).v, count << f->shift[level])) {
 		return why_not(s2, slots, count, level);
 	}

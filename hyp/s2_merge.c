@@ -90,7 +90,9 @@ enum status s2_merge(struct s2_rmap *rmap, struct s2_holder *a, struct s2_holder
 	if (a == b || s2_a->inside[0] != s2_b->inside[0]) {
 		return INVALID;
 	}
-	s2_unhint(s2_b, b->gpa, s2_b->inside[0] + 1); /* no leaf that has it is claimed */
+	if (load_relaxed(&s2_b->hinted)) { /* no leaf that has the hint is claimed */
+		s2_unhint(s2_b, b->gpa, s2_b->inside[0] + 1);
+	}
 	s2_share_begin(s2_a);
 	s2_share_begin(s2_b);
 	status = share_page(a, &merge.shared);

@@ -288,5 +288,5 @@ enum status s2_protect(struct s2 *s2, gpa_t at, u64 size, u8 perm, struct s2_bat
 	struct s2_job job = s2_job_of(s2, at, size, run_protect, batch);
 
 	job.perm = perm;
-	return perm > S2_RWX || s2->perm_bits[perm] == S2_CANNOT ? INVALID : s2_range_run(&job);
+	return s2_says_perm(s2, perm) ? s2_range_run(&job) : INVALID;
 }

@@ -21,9 +21,10 @@
 
 /* ---- Rules --------------------------------------------------------------------------------- */
 
-static bool perm_is_sayable(const struct s2 *s2, u8 perm)
+/* Where nothing is allowed there is no leaf to say it. */
+static bool is_rule(const struct s2 *s2, u8 perm)
 {
-	return perm == 0 || (perm <= S2_RWX && s2->perm_bits[perm] != S2_CANNOT);
+	return perm == 0 || s2_says_perm(s2, perm);
 }
 
 enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct s2_batch *batch)
@@ -31,7 +32,7 @@ enum status s2_view_protect(struct s2 *view, gpa_t at, u64 size, u8 perm, struct
 	struct s2_rule change = {.start = at.v, .end = at.v + size, .perm = perm};
 	u64 *rules;
 
-	if (!s2_range_is_valid(view, at, size) || !view->rules || !perm_is_sayable(view, perm)) {
+	if (!s2_range_is_valid(view, at, size) || !view->rules || !is_rule(view, perm)) {
 		return INVALID;
 	}
 	rules = s2_table_alloc(view);
@@ -66,7 +67,7 @@ static void end_view(struct s2 *view)
 
 enum status s2_view_init(struct s2 *view, struct s2 *base, u8 perm)
 {
-	enum status status = perm_is_sayable(base, perm)
+	enum status status = is_rule(base, perm)
 				     ? s2_init(view, base->format, base->ipa_bits, base->owner)
 				     : INVALID;
 
@@ -196,9 +197,8 @@ static enum status fault(struct s2 *view, gpa_t at, u8 access)
 	if (access & ~leaf.attr.perm) {
 		return NOENT;
 	}
-	return view->perm_bits[leaf.attr.perm] == S2_CANNOT
-		       ? DENIED
-		       : derive_leaf(view, &c, leaf.attr, &rule);
+	return s2_says_perm(view, leaf.attr.perm) ? derive_leaf(view, &c, leaf.attr, &rule)
+						  : DENIED;
 }
 
 enum status s2_view_fault(struct s2 *view, gpa_t at, u8 access)

@@ -113,6 +113,12 @@ static inline u64 s2_leaf_entry(const struct s2_format *f, hpa_t a, struct s2_at
 	       (level > 0 ? f->large : f->page);
 }
 
+/* Can a leaf have these permissions? (s2_format_says() asks for a memory type, too.) */
+static inline bool s2_says_perm(const struct s2 *s2, u8 perm)
+{
+	return perm <= S2_RWX && s2->perm_bits[perm] != S2_CANNOT;
+}
+
 /* All of a new leaf but its address; S2_CANNOT when the format cannot say it. */
 static inline u64 s2_leaf_bits(const struct s2 *s2, struct s2_attr attr, unsigned level)
 {
