@@ -41,9 +41,17 @@ static inline void arch_vcpu_skip(struct vcpu *vcpu)
 	}
 }
 
-/* The syndrome told all. */
-static inline void arch_vcpu_decode_access(unused struct vcpu *vcpu)
+/* The syndrome tells all; RAM does not need it. */
+static inline void arch_vcpu_decode_access(struct vcpu *vcpu)
 {
+	struct exit *e = &vcpu->exit;
+	u64 esr = e->syndrome;
+
+	e->decoded = (esr & ISS_ABORT_ISV) && !e->table_walk && e->access != ACCESS_EXEC;
+	e->size = 1u << field_get(esr, ISS_ABORT_SAS);
+	e->reg = field_get(esr, ISS_ABORT_SRT);
+	e->sign_extend = (esr & ISS_ABORT_SSE) != 0;
+	e->wide = (esr & ISS_ABORT_SF) != 0;
 }
 
 /* Register 31 is the zero register. */

@@ -14,6 +14,9 @@
 #define DC_ISW ISS_SYS(1u, 0u, 7u, 6u, 2u)
 #define DC_CSW ISS_SYS(1u, 0u, 7u, 10u, 2u)
 #define DC_CISW ISS_SYS(1u, 0u, 7u, 14u, 2u)
+/* A bit of CRn that all of these have and no ID register has, which are most of what traps. */
+#define ISS_SYS_TELLS BIT(12)
+static_assert((ICC_SGI1R & DC_ISW & DC_CSW & DC_CISW & ISS_SYS_TELLS) != 0, "one bit of all names");
 
 #define HPFAR_FIPA BITS(43, 4)
 #define PAR_F BIT(0)
@@ -21,6 +24,9 @@
 
 static enum exit_reason reason_of_register(u64 esr)
 {
+	if (likely(!(esr & ISS_SYS_TELLS))) {
+		return EXIT_REGISTER;
+	}
 	switch (esr & ISS_SYS_NAME) {
 	case ICC_SGI1R:
 		return EXIT_IPI;
@@ -79,11 +85,6 @@ static void decode_abort(struct exit *e, u64 esr, bool data)
 		e->access =
 			(esr & ISS_ABORT_WNR) && !(esr & ISS_ABORT_CM) ? ACCESS_WRITE : ACCESS_READ;
 	}
-	e->decoded = data && (esr & ISS_ABORT_ISV) && !e->table_walk;
-	e->size = 1u << field_get(esr, ISS_ABORT_SAS);
-	e->reg = field_get(esr, ISS_ABORT_SRT);
-	e->sign_extend = (esr & ISS_ABORT_SSE) != 0;
-	e->wide = (esr & ISS_ABORT_SF) != 0;
 	if (type != FSC_TYPE_TRANSLATION && type != FSC_TYPE_ACCESS_FLAG &&
 	    type != FSC_TYPE_PERMISSION && type != FSC_TYPE_ADDRESS_SIZE) {
 		e->reason = EXIT_UNKNOWN; /* a synchronous external abort, a TLB conflict */
