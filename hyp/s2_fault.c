@@ -63,6 +63,21 @@ void s2_mark_way(const struct s2_cursor *c)
 	}
 }
 
+/* Tables count as used until a harvest says otherwise, which finds the leaf unless it is seen here.
+ */
+void s2_mark_way_to(struct s2 *s2, gpa_t at)
+{
+	struct s2_cursor c;
+	u64 outer;
+
+	fence_full();
+	if (load_relaxed(&s2->quieted)) {
+		outer = s2_walk_to(&c, s2, at);
+		s2_mark_way(&c);
+		s2_walk_end(s2, outer);
+	}
+}
+
 enum status s2_put_entry(struct s2_cursor *c, unsigned level, u64 entry, u64 transit)
 {
 	enum status status;
@@ -110,11 +125,50 @@ enum status s2_leaf_for(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct
 	return s2_memory_is_mappable(a, s2_span(f, level)) ? OK : DENIED;
 }
 
+enum status s2_page_put(struct s2 *s2, u64 *slot, gpa_t at, hpa_t a, struct s2_attr attr)
+{
+	const struct s2_format *f = s2->format;
+	u64 bits = s2_leaf_bits(s2, attr, 0);
+
+	if (unlikely(bits == S2_CANNOT || (a.v & ~f->address))) {
+		return INVALID;
+	}
+	if (a.v - frame_table.ram_start < frame_table.ram_bytes && !s2_is_one_page(a)) {
+		return DENIED;
+	}
+	if (unlikely(!s2_page_fill(s2, slot, a.v | bits))) {
+		atomic_add(&s2->stats.map_races, 1);
+		return AGAIN;
+	}
+	if (!f->accessed_table) {
+		s2_mark_way_to(s2, at);
+	}
+	return OK;
+}
+
+/* The usual one: NOENT, if it is another. */
+static enum status map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr attr)
+{
+	u64 outer = s2_walk_begin(s2), *slot;
+	enum status status = NOENT;
+	unsigned level;
+
+	if (s2_find_empty(s2, at, &level, &slot) && level == 0) {
+		status = s2_page_put(s2, slot, at, a, attr);
+	}
+	s2_walk_end(s2, outer);
+	return status;
+}
+
 enum status s2_map_leaf(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr)
 {
+	enum status status;
 	u64 entry;
-	enum status status = s2_leaf_for(s2, at, level, a, attr, &entry);
 
+	if (level == 0 && (at.v & s2->inside[0]) == 0 && map_page(s2, at, a, attr) == OK) {
+		return OK;
+	}
+	status = s2_leaf_for(s2, at, level, a, attr, &entry);
 	return status == OK ? s2_entry_put(s2, at, level, entry, 0) : status;
 }
 

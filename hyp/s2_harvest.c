@@ -302,7 +302,7 @@ enum status s2_harvest(struct s2 *s2, gpa_t at, u64 size, struct s2_harvest *h)
 	}
 	if (h->clear && job.flag) {
 		store_relaxed(&s2->quieted, true);
-		fence_full(); /* see mark_way_to() in s2_map.c */
+		fence_full(); /* see s2_mark_way_to() */
 	}
 	while (job.at < job.end && budget > 0) {
 		u64 section = min_u64(SECTION_ENTRIES, budget);

@@ -62,6 +62,14 @@ bool s2_memory_is_mappable(hpa_t first, u64 size)
 	return !f;
 }
 
+/* Out of line for map_page(), which then needs few registers. */
+__attribute__((noinline)) bool s2_is_one_page(hpa_t a)
+{
+	const struct frame *frame = frame_at(a);
+
+	return frame && frame->type == FRAME_GUEST && frame->order == 0;
+}
+
 bool s2_memory_is_shared(hpa_t first, u64 size)
 {
 	struct frame *f;
@@ -468,29 +476,6 @@ static enum status map(struct map_job *job)
 	return status;
 }
 
-/* A fresh leaf counts as used. Tables do until a harvest says otherwise, which finds the leaf
- * unless it is seen here. */
-static __attribute__((noinline)) void mark_way_to(struct s2 *s2, gpa_t at)
-{
-	struct s2_cursor c;
-	u64 outer;
-
-	fence_full();
-	if (load_relaxed(&s2->quieted)) {
-		outer = s2_walk_to(&c, s2, at);
-		s2_mark_way(&c);
-		s2_walk_end(s2, outer);
-	}
-}
-
-/* A guest's block of frames that need not be divided for a page. */
-static __attribute__((noinline)) bool is_one_page(hpa_t a)
-{
-	const struct frame *frame = frame_at(a);
-
-	return frame && frame->type == FRAME_GUEST && frame->order == 0;
-}
-
 /*
  * One page whose table is there and whose place is free: neither plan nor reserve nor blocks to
  * divide. False: it is not so simple.
@@ -503,7 +488,7 @@ static inline bool map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr att
 	unsigned level;
 
 	if (((at.v & s2->inside[0]) | (a.v & ~f->address)) != 0 ||
-	    (a.v - frame_table.ram_start < frame_table.ram_bytes && !is_one_page(a))) {
+	    (a.v - frame_table.ram_start < frame_table.ram_bytes && !s2_is_one_page(a))) {
 		return false;
 	}
 	lock_take(&s2->lock);
@@ -514,7 +499,7 @@ static inline bool map_page(struct s2 *s2, gpa_t at, hpa_t a, struct s2_attr att
 	}
 	lock_drop(&s2->lock);
 	if (mapped && !f->accessed_table) {
-		mark_way_to(s2, at);
+		s2_mark_way_to(s2, at);
 	}
 	return mapped;
 }

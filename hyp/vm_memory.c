@@ -129,16 +129,26 @@ static enum status map_unless_held(struct vm *vm, gpa_t at, unsigned level, hpa_
 	return status;
 }
 
-static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned level)
+/* With the bytes that belong at `at`; or none. */
+static hpa_t take_fresh(const struct vm *vm, gpa_t at, unsigned order)
 {
 	hpa_t frame = frame_alloc(order, FRAME_GUEST, vm->number);
+
+	if (!hpa_is_none(frame)) {
+		frame_at(frame)->gfn = at.v >> PAGE_SHIFT;
+		fill(vm, frame, at.v, order_bytes(order));
+	}
+	return frame;
+}
+
+static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned level)
+{
+	hpa_t frame = take_fresh(vm, at, order);
 	enum status status;
 
 	if (hpa_is_none(frame)) {
 		return NOMEM;
 	}
-	frame_at(frame)->gfn = at.v >> PAGE_SHIFT;
-	fill(vm, frame, at.v, order_bytes(order));
 	status = map_unless_held(vm, at, level, frame);
 	if (status != OK) {
 		frame_put(frame);
@@ -247,6 +257,49 @@ static enum status fault_in(struct vm *vm, gpa_t at)
 	return status == EXISTS ? AGAIN : status;
 }
 
+/* A page for the place of level 0 that the walk, which is still on, has found empty. */
+static enum status fill_page(struct vm *vm, gpa_t at, u64 *place)
+{
+	enum status status;
+	hpa_t frame;
+
+	if (is_held(vm, at, 0)) {
+		return AGAIN;
+	}
+	frame = take_fresh(vm, at, ORDER_4K);
+	if (hpa_is_none(frame)) {
+		return NOMEM;
+	}
+	status = s2_page_put(&vm->s2, place, at, frame, s2_ram(&vm->s2));
+	if (unlikely(status != OK)) {
+		frame_put(frame);
+	}
+	return status;
+}
+
+/*
+ * The usual fault: nothing is there. If the table of pages is, no block fits, and the walk that has
+ * found the place goes on until a page is in it: so there is no second walk, and no frame is got
+ * ready for what another CPU has mapped. Closes wait for no longer than one page takes to be
+ * filled. NOENT: something is there, or was.
+ */
+static enum status fill_empty(struct vm *vm, gpa_t at)
+{
+	u64 outer = s2_walk_begin(&vm->s2), *place;
+	enum status status = NOENT;
+	unsigned level;
+	bool found = s2_find_empty(&vm->s2, at, &level, &place);
+
+	if (found && level == 0) {
+		status = fill_page(vm, gpa(align_down(at.v, PAGE_SIZE)), place);
+	}
+	s2_walk_end(&vm->s2, outer);
+	if (status == OK) {
+		count_fault(vm, ORDER_4K);
+	}
+	return found && level > 0 ? fault_in(vm, at) : status;
+}
+
 enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 {
 	enum status status;
@@ -254,6 +307,10 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 	if (exit->accessed) {
 		atomic_add(&vm->counters.access_flag_faults, 1);
 		return s2_mark_accessed(&vm->s2, exit->gpa) == NOENT ? AGAIN : OK;
+	}
+	status = fill_empty(vm, exit->gpa);
+	if (status != NOENT) {
+		return status;
 	}
 	status = s2_dirty_fault(&vm->s2, exit->gpa, exit->access & ACCESS_WRITE);
 	if (status != NOENT) {

@@ -148,6 +148,8 @@ static inline u64 s2_table_entry(const struct s2_format *f, const void *table)
  * a leaf that counts as used, or finds one used: in all entries on the cursor's way down.
  */
 void s2_mark_way(const struct s2_cursor *c);
+/* The same for a leaf that was just made, and for who has no cursor. */
+void s2_mark_way_to(struct s2 *s2, gpa_t at);
 
 /* The link to a table that holds leaves from the start: a fresh leaf counts as used, so the table
  * does too. */
@@ -466,6 +468,16 @@ s2_walk_plain(const struct s2 *s2, gpa_t at, unsigned *level, u64 **slot, u64 *e
 	}
 	*entry = s2_descend_by(s2, 12, 9, 0, at.v, 0, level, slot, NULL);
 	return true;
+}
+
+/* For faults, in a walk: was nothing ever in the slot that `at` ends at, of *level? False: it is
+ * not so simple. */
+static inline __attribute__((always_inline)) bool s2_find_empty(const struct s2 *s2, gpa_t at,
+								unsigned *level, u64 **slot)
+{
+	u64 entry;
+
+	return s2_walk_plain(s2, at, level, slot, &entry) && entry == s2->format->empty;
 }
 
 /*
@@ -811,6 +823,8 @@ void s2_count_loans(struct s2 *s2, u32 count);
 struct frame *s2_next_block(hpa_t first, u64 size, u64 *done);
 /* I4: all of it is memory that a guest may have. */
 bool s2_memory_is_mappable(hpa_t first, u64 size);
+/* It is a guest's block of frames that need not be divided for a page. */
+bool s2_is_one_page(hpa_t a);
 /* Some of it is in the frame table. */
 static inline bool s2_lies_in_ram(hpa_t first, u64 size)
 {
@@ -841,9 +855,11 @@ enum status s2_entry_put(struct s2 *s2, gpa_t at, unsigned level, u64 entry, u64
 /* The entry of a leaf as s2_map_leaf() makes it; INVALID, DENIED. */
 enum status s2_leaf_for(struct s2 *s2, gpa_t at, unsigned level, hpa_t a, struct s2_attr attr,
 			u64 *entry);
-/* Tells the tables on the cursor's way that something below them was used, where hardware does not.
+/*
+ * s2_fault.c. s2_map_leaf() for the page at `at`, whose slot s2_find_empty() has found in the walk
+ * that is still on. AGAIN: another CPU was faster. INVALID, DENIED: it is not so simple.
  */
-void s2_mark_way(const struct s2_cursor *c);
+enum status s2_page_put(struct s2 *s2, u64 *slot, gpa_t at, hpa_t a, struct s2_attr attr);
 
 /* s2_split.c. Replaces the cursor's leaf by `table`, which it fills with leaves of the next level
  * that translate alike: at the close of `batch`, or at once where the space needs no break. A

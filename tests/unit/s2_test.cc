@@ -355,6 +355,45 @@ TEST_P(S2, faults_make_their_tables_and_lose_races_politely)
 	frame_put(big);
 }
 
+// What the fault of a page does in one walk: it finds the place, and puts the page there.
+TEST_P(S2, a_page_is_put_where_the_walk_found_an_empty_place)
+{
+	hpa_t a = guest_block(0), b = guest_block(0), big = guest_block(9);
+	void *own = hyp_alloc(PAGE_SIZE);
+	u64 at = GIB(5) + PAGE_SIZE, outer, *place;
+	unsigned level = 9;
+
+	map_block(GIB(5), 0);
+	outer = s2_walk_begin(&s2);
+	ASSERT_EQ(s2_find_empty(&s2, gpa(at), &level, &place), s2.format->plain);
+	if (s2.format->plain) {
+		EXPECT_EQ(level, 0u);
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), ptr_hpa(own), kRwx), DENIED);
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), big, kRwx), DENIED) << "a larger block";
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), hpa(a.v + 8), kRwx), INVALID);
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), a, {S2_RWX + 1, S2_NORMAL}), INVALID);
+		expect_nothing(at);
+		EXPECT_EQ(s2.stats.leaf_4k, 1u);
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), a, kRwx), OK);
+		EXPECT_EQ(s2_page_put(&s2, place, gpa(at), b, kRwx), AGAIN) << "it was faster";
+		EXPECT_EQ(s2.stats.map_races, 1u);
+		EXPECT_EQ(s2.stats.leaf_4k, 2u);
+		expect_maps(at, a.v, "the first");
+		EXPECT_FALSE(s2_find_empty(&s2, gpa(at), &level, &place));
+		EXPECT_TRUE(s2_find_empty(&s2, gpa(GIB(5) + MIB(2)), &level, &place));
+		EXPECT_EQ(level, 1u);
+		EXPECT_FALSE(s2_find_empty(&s2, gpa(BIT(40)), &level, &place));
+	}
+	s2_walk_end(&s2, outer);
+	for (hpa_t frame : {b, big}) {
+		frame_put(frame);
+	}
+	if (!s2.format->plain) {
+		frame_put(a);
+	}
+	hyp_free(own);
+}
+
 TEST_P(S2, a_batch_that_overflows_flushes_everything)
 {
 	hpa_t out;

@@ -1,12 +1,12 @@
 // Guest RAM: what the first touch of a page brings, in which size, and where it comes from.
-#include <gtest/gtest.h>
+#include "s2_test_machine.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 extern "C" {
-#include "../../arch/fake/fake.h"
+#include "hyp/s2_share.h"
 #include "hyp/vm.h"
 }
 
@@ -15,7 +15,8 @@ namespace
 
 constexpr u64 kRam = GIB(1); // where the fake architecture puts it
 
-class VmMemory : public testing::Test
+// Over formats that are walked the short way, and one that is not.
+class VmMemory : public testing::TestWithParam<S2Kind>
 {
       protected:
 	void build(u64 memory, u64 kernel_size, bool small_pages = false)
@@ -39,6 +40,8 @@ class VmMemory : public testing::Test
 		config.kernel_module.size = kernel_size;
 		ASSERT_EQ(vm_build(&config, why, sizeof(why)), OK) << why;
 		vm = vms[0];
+		s2_destroy(&vm->s2);
+		ASSERT_EQ(s2_init(&vm->s2, GetParam().format, 40, vm->number), OK);
 	}
 
 	void TearDown() override
@@ -67,9 +70,24 @@ class VmMemory : public testing::Test
 		return (const u8 *)hpa_ptr(leaf.hpa);
 	}
 
+	// All but `at`, whose table is there then.
+	void touch_around(u64 at)
+	{
+		for (u64 page = align_down(at, BLOCK_SIZE), i = 0; i < 8; i++, page += PAGE_SIZE) {
+			if (page != at) {
+				ASSERT_EQ(touch(page), OK);
+			}
+		}
+	}
+
 	std::vector<u8> kernel;
 	struct vm *vm = nullptr;
 };
+INSTANTIATE_TEST_SUITE_P(formats, VmMemory,
+			 testing::Values(S2Kind{"fake", arch_s2_format(), false},
+					 S2Kind{"armv8", &s2_armv8_4k, false},
+					 S2Kind{"ept", &s2_ept, false}),
+			 s2_kind_name);
 
 // Frames that were used before come back with what was in them.
 void soil_all_free_memory()
@@ -90,7 +108,7 @@ void soil_all_free_memory()
 	}
 }
 
-TEST_F(VmMemory, a_first_touch_brings_a_zeroed_2_mib_block)
+TEST_P(VmMemory, a_first_touch_brings_a_zeroed_2_mib_block)
 {
 	build(MIB(16), 0);
 	soil_all_free_memory();
@@ -103,7 +121,7 @@ TEST_F(VmMemory, a_first_touch_brings_a_zeroed_2_mib_block)
 	EXPECT_EQ(vm->counters.memory_peak, BLOCK_SIZE);
 }
 
-TEST_F(VmMemory, an_image_is_there_byte_for_byte_and_zeroes_behind_it)
+TEST_P(VmMemory, an_image_is_there_byte_for_byte_and_zeroes_behind_it)
 {
 	build(MIB(16), MIB(2) + 5001);
 	soil_all_free_memory();
@@ -118,7 +136,7 @@ TEST_F(VmMemory, an_image_is_there_byte_for_byte_and_zeroes_behind_it)
 	}
 }
 
-TEST_F(VmMemory, small_pages_are_filled_from_the_image_too)
+TEST_P(VmMemory, small_pages_are_filled_from_the_image_too)
 {
 	build(MIB(16), 10000, true);
 	soil_all_free_memory();
@@ -131,7 +149,7 @@ TEST_F(VmMemory, small_pages_are_filled_from_the_image_too)
 	}
 }
 
-TEST_F(VmMemory, without_a_free_block_a_page_is_mapped)
+TEST_P(VmMemory, without_a_free_block_a_page_is_mapped)
 {
 	build(MIB(16), 0);
 	// Every block of 2 MiB has a hole.
@@ -155,7 +173,7 @@ TEST_F(VmMemory, without_a_free_block_a_page_is_mapped)
 	EXPECT_EQ(vm_memory_current(vm), 2 * PAGE_SIZE);
 }
 
-TEST_F(VmMemory, with_no_memory_at_all_the_fault_says_so)
+TEST_P(VmMemory, with_no_memory_at_all_the_fault_says_so)
 {
 	build(MIB(16), 0);
 	fake_memory_leave(0);
@@ -163,7 +181,7 @@ TEST_F(VmMemory, with_no_memory_at_all_the_fault_says_so)
 	EXPECT_EQ(vm->counters.pgfault, 0u);
 }
 
-TEST_F(VmMemory, a_second_fault_on_a_mapped_page_changes_nothing)
+TEST_P(VmMemory, a_second_fault_on_a_mapped_page_changes_nothing)
 {
 	build(MIB(16), 0);
 	ASSERT_EQ(touch(kRam), OK);
@@ -173,7 +191,7 @@ TEST_F(VmMemory, a_second_fault_on_a_mapped_page_changes_nothing)
 	EXPECT_EQ(vm->s2.stats.leaf_2m, 1u);
 }
 
-TEST_F(VmMemory, an_access_gets_back_the_right_that_was_withheld)
+TEST_P(VmMemory, an_access_gets_back_the_right_that_was_withheld)
 {
 	build(MIB(16), 0);
 	ASSERT_EQ(touch(kRam + MIB(2)), OK);
@@ -195,7 +213,7 @@ TEST_F(VmMemory, an_access_gets_back_the_right_that_was_withheld)
 }
 
 // A TLB may keep the old rights, and fault by them again.
-TEST_F(VmMemory, a_right_that_came_back_is_what_every_cpu_sees)
+TEST_P(VmMemory, a_right_that_came_back_is_what_every_cpu_sees)
 {
 	struct s2_batch batch;
 	hpa_t at;
@@ -213,7 +231,7 @@ TEST_F(VmMemory, a_right_that_came_back_is_what_every_cpu_sees)
 	fake_broadcasts = false;
 }
 
-TEST_F(VmMemory, lamina_writes_to_what_it_protected)
+TEST_P(VmMemory, lamina_writes_to_what_it_protected)
 {
 	struct s2_batch batch;
 	u32 word = 5;
@@ -227,7 +245,7 @@ TEST_F(VmMemory, lamina_writes_to_what_it_protected)
 	EXPECT_EQ(bytes_at(kRam + 8)[0], 5);
 }
 
-TEST_F(VmMemory, no_fresh_page_comes_where_frames_are_out)
+TEST_P(VmMemory, no_fresh_page_comes_where_frames_are_out)
 {
 	build(MIB(16), 0);
 	u64 free_frames = frame_count(FRAME_FREE);
@@ -243,7 +261,119 @@ TEST_F(VmMemory, no_fresh_page_comes_where_frames_are_out)
 	EXPECT_EQ(vm->counters.pgfault, 3u);
 }
 
-TEST_F(VmMemory, the_end_of_ram_is_its_end)
+// As above, where the table of pages is there already.
+TEST_P(VmMemory, no_fresh_page_comes_to_a_table_where_frames_are_out)
+{
+	u64 at = kRam + 3 * PAGE_SIZE;
+
+	build(MIB(16), 0, true);
+	touch_around(at);
+	u64 free_frames = frame_count(FRAME_FREE);
+
+	vm_memory_hold(vm, gpa(at), PAGE_SIZE);
+	EXPECT_EQ(touch(at + 123), AGAIN);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_frames);
+	vm_memory_release(vm);
+	EXPECT_EQ(touch(at + 123), OK);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_frames - 1);
+	EXPECT_EQ(vm->counters.pages_4k, 8u);
+}
+
+TEST_P(VmMemory, a_page_comes_where_a_table_is_though_blocks_are_free)
+{
+	build(MIB(16), 0);
+	vm->small_pages = true;
+	touch_around(kRam + PAGE_SIZE);
+	vm->small_pages = false;
+	soil_all_free_memory();
+	ASSERT_EQ(touch(kRam + PAGE_SIZE + 77), OK);
+	EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + PAGE_SIZE)).level, 0);
+	EXPECT_TRUE(std::all_of(bytes_at(kRam + PAGE_SIZE), bytes_at(kRam + PAGE_SIZE) + PAGE_SIZE,
+				[](u8 byte) { return byte == 0; }));
+	EXPECT_EQ(frame_at(s2_query(&vm->s2, gpa(kRam + PAGE_SIZE)).hpa)->gfn,
+		  (kRam + PAGE_SIZE) >> PAGE_SHIFT);
+	EXPECT_EQ(vm_memory_current(vm), 8 * PAGE_SIZE);
+	EXPECT_EQ(vm->counters.pgfault, 8u);
+	EXPECT_EQ(vm->counters.memory_peak, 8 * PAGE_SIZE);
+	EXPECT_EQ(vm->s2.stats.map_races, 0u);
+}
+
+// A walk that was left on would keep the close waiting for ever.
+TEST_P(VmMemory, a_fault_without_memory_ends_its_walk)
+{
+	struct s2_batch batch;
+
+	build(MIB(16), 0, true);
+	touch_around(kRam + PAGE_SIZE);
+	fake_memory_leave(0);
+	EXPECT_EQ(touch(kRam + PAGE_SIZE), NOMEM);
+	EXPECT_EQ(*s2_walking(&vm->s2), 0u);
+	EXPECT_EQ(vm->counters.pgfault, 7u);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_unmap(&vm->s2, gpa(kRam), PAGE_SIZE, &batch), OK);
+	EXPECT_EQ(touch(kRam), AGAIN) << "before the close nothing comes to this place";
+	s2_batch_close(&batch);
+	EXPECT_EQ(touch(kRam + PAGE_SIZE), OK) << "the frame that was given back";
+}
+
+TEST_P(VmMemory, a_place_that_was_cleared_waits_for_the_close)
+{
+	struct s2_batch batch;
+
+	build(MIB(16), 0, true);
+	touch_around(kRam);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_unmap(&vm->s2, gpa(kRam + PAGE_SIZE), PAGE_SIZE, &batch), OK);
+	u64 free_frames = frame_count(FRAME_FREE);
+	EXPECT_EQ(touch(kRam + PAGE_SIZE), AGAIN);
+	EXPECT_EQ(frame_count(FRAME_FREE), free_frames);
+	s2_batch_close(&batch);
+	EXPECT_EQ(touch(kRam + PAGE_SIZE), OK);
+}
+
+TEST_P(VmMemory, a_fresh_page_counts_as_written_while_writes_are_logged)
+{
+	struct s2_batch batch;
+	u64 written = 0;
+
+	build(MIB(16), 0, true);
+	touch_around(kRam + PAGE_SIZE);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_dirty_start(&vm->s2, &batch), OK);
+	s2_batch_close(&batch);
+	for (u64 i : {8, 9, 10}) { // the first makes the table real, the others find it so
+		gpa_t at = gpa(kRam + i * PAGE_SIZE);
+
+		for (u32 tries = 0; tries < 3 && s2_query(&vm->s2, at).kind != S2_LEAF; tries++) {
+			touch(at.v, ACCESS_READ);
+		}
+	}
+	ASSERT_EQ(s2_dirty_get(&vm->s2, gpa(kRam), 16 * PAGE_SIZE, &written), OK);
+	EXPECT_EQ(written, 7u << 8);
+	s2_dirty_stop(&vm->s2);
+}
+
+TEST_P(VmMemory, a_page_that_others_hold_is_copied_and_no_other_is_taken)
+{
+	struct s2 child = {};
+	struct s2_batch batch;
+
+	build(MIB(16), 0, true);
+	touch_around(kRam + PAGE_SIZE);
+	ASSERT_EQ(s2_init(&child, GetParam().format, 40, vm->number), OK);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_fork(&vm->s2, &child, gpa(kRam), PAGE_SIZE, &batch), OK);
+	s2_batch_close(&batch);
+	u64 guests = frame_count(FRAME_GUEST);
+	EXPECT_EQ(touch(kRam, ACCESS_READ), OK);
+	EXPECT_EQ(frame_count(FRAME_GUEST), guests);
+	EXPECT_EQ(touch(kRam, ACCESS_WRITE), AGAIN);
+	EXPECT_EQ(frame_count(FRAME_GUEST), guests + 1);
+	EXPECT_EQ(vm->counters.pgfault, 7u);
+	s2_destroy(&child);
+}
+
+TEST_P(VmMemory, the_end_of_ram_is_its_end)
 {
 	build(MIB(16), 0);
 	EXPECT_TRUE(vm_memory_contains(vm, gpa(kRam), MIB(16)));
@@ -254,7 +384,7 @@ TEST_F(VmMemory, the_end_of_ram_is_its_end)
 	EXPECT_FALSE(vm_memory_contains(vm, gpa(~0ull), 1));
 }
 
-TEST_F(VmMemory, lamina_reads_and_writes_across_pages_and_faults_them_in)
+TEST_P(VmMemory, lamina_reads_and_writes_across_pages_and_faults_them_in)
 {
 	build(MIB(16), 0, true);
 	std::vector<u8> in(3 * PAGE_SIZE), out(3 * PAGE_SIZE);
