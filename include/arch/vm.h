@@ -10,8 +10,8 @@
 /*
  * Lays out the guest: says where config->memory bytes of RAM lie (vm_ram_add), fills vm->images
  * (kernel, ramdisk, device tree or tables that it makes), adds its devices with vm_mmio_add, and
- * prepares its interrupt controller. If not OK, `why` is a sentence. arch_vm_fini gives back what it allocated; safe after a failed
- * arch_vm_init.
+ * prepares its interrupt controller. If not OK, `why` is a sentence. arch_vm_fini gives back what
+ * it allocated; safe after a failed arch_vm_init.
  */
 enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *why, size_t size);
 void arch_vm_fini(struct vm *vm);

@@ -18,6 +18,8 @@ extern "C" {
 #include "hyp/sched.h"
 #include "hyp/vcpu.h"
 #include "hyp/vm.h"
+
+#include <arch_enter.h>
 }
 
 namespace
@@ -49,6 +51,7 @@ class GuestMachine : public testing::Test
 		fake_cpus(VCPUS);
 		fake_memory(MIB(64));
 		fake_random_is_weak = false;
+		has_run = false;
 		std::memset(&fake_el1, 0, sizeof(fake_el1));
 		vm_count = 0;
 		std::strcpy(config.name, "test");
@@ -73,7 +76,9 @@ class GuestMachine : public testing::Test
 
 	void TearDown() override
 	{
-		end_run();
+		if (!has_run) {
+			end_run();
+		}
 		vm_count = 0; /* its structs go with the machine */
 	}
 
@@ -82,13 +87,24 @@ class GuestMachine : public testing::Test
 	void end_run()
 	{
 		vm_destroy(vm);
-		fake_cpu_become(0);
+		run(nullptr);
+	}
+
+	/* Until the guest has ended; `guest` is what runs at every entry. */
+	void run(void (*guest)(struct vcpu *vcpu))
+	{
+		fake_guest = guest;
 		fake_machine_end = guest_test_ended;
+		fake_cpu_become(0);
 		if (setjmp(guest_test_end) == 0) {
 			sched_loop();
 		}
+		fake_guest = nullptr;
 		fake_machine_end = nullptr;
+		has_run = true;
 	}
+
+	bool has_run = false;
 };
 
 } // namespace

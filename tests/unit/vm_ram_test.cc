@@ -191,15 +191,8 @@ TEST_F(VmWithHole, a_reset_takes_the_memory_of_all_ranges)
 	ASSERT_EQ(put(HIGH, 2), OK);
 	ASSERT_NE(frame_count_owned(FRAME_GUEST, vm->number), 0u);
 	left_by_reset = ~0ull;
-	fake_guest = see_the_reset;
-	fake_machine_end = guest_test_ended;
 	vm_reset(vm);
-	fake_cpu_become(0);
-	if (setjmp(guest_test_end) == 0) {
-		sched_loop();
-	}
-	fake_guest = nullptr;
-	fake_machine_end = nullptr;
+	run(see_the_reset);
 	EXPECT_EQ(left_by_reset, 0u);
 }
 
