@@ -184,8 +184,8 @@ enum status s2_mark_accessed(struct s2 *s2, gpa_t at)
 	outer = s2_walk_to(&c, s2, at);
 	s2_cursor_descend_held(&c, 0);
 	if (s2_entry_is_leaf(c.format, c.entry, c.level)) {
-		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1).
-		 */
+		/* No flush: no TLB holds an entry whose accessed flag is clear (DDI 0487, D8.5.1;
+		 * a misconfigured one, SDM 29.4.2). */
 		status = s2_entry_set(&c, c.entry | c.format->accessed, NULL) ? OK : AGAIN;
 		s2_mark_way(&c);
 	}

@@ -9,9 +9,9 @@
  * is looked into: what is used from then on sets it again, so nothing is missed. It is cleared only
  * where all of the table lies in the range, as nobody looked at the rest.
  *
- * Where such flags come from: EPT and NPT have them in hardware. On Arm, if the first use of a page
- * faults, s2_mark_accessed() sets a mark of ours on the way to it; if hardware sets the leaf's flag
- * by itself, nobody does, and every table is looked into.
+ * Where such flags come from: EPT and NPT have them in hardware. If the first use of a page faults,
+ * as on Arm and with EPT on old CPUs, s2_mark_accessed() sets a mark of ours on the way to it; if
+ * hardware sets the leaf's flag by itself (Arm), nobody does, and every table is looked into.
  */
 #include "hyp/s2_cursor.h"
 
@@ -275,7 +275,7 @@ u64 s2_table_flag(const struct s2 *s2)
 	return s2->traits & S2_HARDWARE_ACCESSED ? 0 : s2->format->accessed_table_mark;
 }
 
-/* Where tables have hardware's flags no first use faults, so without the hardware nobody sets any.
+/* Where tables have hardware's flags no first use faults, so if it does not set them nobody does.
  */
 static bool can_tell(const struct s2 *s2)
 {

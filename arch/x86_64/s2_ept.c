@@ -6,7 +6,7 @@
 #define WRITE BIT(1)
 #define EXEC BIT(2) /* the supervisor's alone, with mode-based execute control */
 #define RWX (READ | WRITE | EXEC)
-#define MEMORY BITS(5, 3)
+#define MEMORY S2_EPT_TYPE
 #define IGNORE_PAT BIT(6)
 #define ACCESSED BIT(8)
 #define DIRTY BIT(9)
@@ -20,7 +20,14 @@ static_assert(RWX + MEMORY + IGNORE_PAT + LARGE + ACCESSED + DIRTY + EXEC_USER +
 			      SOFTWARE + OTHER + QUIET ==
 		      ~0ull,
 	      "the drawing has each bit once");
-static_assert((COW | LOG | SOFTWARE) == SOFTWARE, "marks are software's");
+
+/* Where the CPU sets no flags; see s2_ept.h. */
+#define USED BIT(5)
+#define SOFTWARE_DIRTY BIT(54)
+#define TABLE_MARK BIT(55)
+
+static_assert((COW | LOG | SOFTWARE_DIRTY | TABLE_MARK | SOFTWARE) == SOFTWARE,
+	      "marks are software's");
 static_assert(S2_READ == READ && S2_WRITE == WRITE && S2_EXEC_KERNEL == EXEC,
 	      "permissions are the entry's bits 2..0 as they are");
 
@@ -34,10 +41,16 @@ static const u8 memory_codes[S2_MEMORY_TYPES] = {
 	[S2_WRITE_THROUGH] = 4,	 [S2_FORCED] = 8 | MEMORY_WB,
 };
 
-static u64 encode(struct s2_attr attr, unused bool large)
+/* Write-back has USED in its type. */
+static u64 encode_software(struct s2_attr attr, unused bool large)
 {
-	return (attr.perm & RWX) | field_set(memory_codes[attr.memory], MEMORY_CODE) | ACCESSED |
+	return (attr.perm & RWX) | field_set(memory_codes[attr.memory], MEMORY_CODE) |
 	       (attr.notify ? 0 : QUIET);
+}
+
+static u64 encode(struct s2_attr attr, bool large)
+{
+	return encode_software(attr, large) | ACCESSED;
 }
 
 static u64 encode_mbec(struct s2_attr attr, bool large)
@@ -59,6 +72,11 @@ static struct s2_attr decode(u64 entry, unused bool large)
 	return decode_by(entry, EXEC);
 }
 
+static struct s2_attr decode_software(u64 entry, unused bool large)
+{
+	return decode_by(entry | USED, EXEC);
+}
+
 static struct s2_attr decode_mbec(u64 entry, unused bool large)
 {
 	return decode_by(entry, EXEC_USER);
@@ -71,28 +89,38 @@ static struct s2_attr decode_mbec(u64 entry, unused bool large)
 	(PERMS | BIT(S2_EXEC_KERNEL) | BIT(S2_EXEC_USER) | BIT(S2_READ | S2_EXEC_KERNEL) |         \
 	 BIT(S2_READ | S2_EXEC_USER) | BIT(S2_RW | S2_EXEC_KERNEL) | BIT(S2_RW | S2_EXEC_USER))
 
+/* What may be done, and what says so. */
+#define PLAIN .perms = PERMS, .present = RWX, .table = RWX, .perm_mask = RWX
+#define MBEC                                                                                       \
+	.perms = PERMS_MBEC, .present = RWX | EXEC_USER, .table = RWX | EXEC_USER,                 \
+	.perm_mask = RWX | EXEC_USER
+
+/* Who says what was used, and what memory types that leaves. */
+#define BY_HARDWARE S2_X86_FLAGS, .memories = BIT(S2_MEMORY_TYPES) - 1
+#define BY_SOFTWARE                                                                                \
+	.accessed = USED, .accessed_table_mark = TABLE_MARK, .dirty = SOFTWARE_DIRTY,              \
+	.memories = BIT(S2_NORMAL) | BIT(S2_FORCED)
+
 /* Entries that are not present are quiet: a guest gets no #VE for what we have yet to map. */
-#define FORMAT(symbol, text, depth, mbec)                                                          \
+#define FORMAT(symbol, text, depth, rights, use, suffix)                                           \
 	const struct s2_format symbol = {                                                          \
 		.name = text,                                                                      \
 		S2_X86_FACTS(depth),                                                               \
-		.perms = mbec ? PERMS_MBEC : PERMS,                                                \
-		.memories = BIT(S2_MEMORY_TYPES) - 1,                                              \
-		.present = mbec ? RWX | EXEC_USER : RWX,                                           \
-		.table = mbec ? RWX | EXEC_USER : RWX,                                             \
+		rights,                                                                            \
+		use,                                                                               \
 		.page = 0,                                                                         \
 		.large = LARGE,                                                                    \
-		.perm_mask = mbec ? RWX | EXEC_USER : RWX,                                         \
 		.empty = QUIET,                                                                    \
 		.absent = QUIET,                                                                   \
-		.encode = mbec ? encode_mbec : encode,                                             \
-		.decode = mbec ? decode_mbec : decode,                                             \
+		.encode = encode##suffix,                                                          \
+		.decode = decode##suffix,                                                          \
 	}
 
-FORMAT(s2_ept, "EPT", 4, false);
-FORMAT(s2_ept_mbec, "EPT MBEC", 4, true);
-FORMAT(s2_ept5, "EPT 5 levels", 5, false);
-FORMAT(s2_ept5_mbec, "EPT 5 levels MBEC", 5, true);
+FORMAT(s2_ept, "EPT", 4, PLAIN, BY_HARDWARE, );
+FORMAT(s2_ept_mbec, "EPT MBEC", 4, MBEC, BY_HARDWARE, _mbec);
+FORMAT(s2_ept5, "EPT 5 levels", 5, PLAIN, BY_HARDWARE, );
+FORMAT(s2_ept5_mbec, "EPT 5 levels MBEC", 5, MBEC, BY_HARDWARE, _mbec);
+FORMAT(s2_ept_software, "EPT without flags", 4, PLAIN, BY_SOFTWARE, _software);
 
 #define POINTER_MEMORY BITS(2, 0)
 #define POINTER_LENGTH BITS(5, 3) /* of a walk, less 1: what we call the top level */

@@ -11,6 +11,12 @@
  *   other: 61, 60, 58, 57 are of features that are off here (sub-page writes, shadow stacks,
  *   paging-write, guest-paging verification), and ignored then; 62 and 59 always are.
  *
+ * Without accessed and dirty flags (bit 21; CPUs before Haswell) bits 9 and 8 are ignored, and the
+ * first use of a page has to exit. It does where the memory type is a reserved one: that is a
+ * misconfiguration (29.3.3.1), of which nothing is cached (29.4.2). Write-back is 6, and without
+ * bit 5 it is 2, which is reserved: so bit 5 is `accessed` there, and s2_mark_accessed() makes the
+ * entry good. Rights stay where they are. The price: other types than write-back cannot be said.
+ *
  * Formats are data: a CPU that cannot map by 1 GiB (IA32_VMX_EPT_VPID_CAP bit 17), or has no
  * execute-only pages (bit 0; S2_EPT_EXECUTE_ONLY are the permissions that need them), gets a copy
  * with less in leaf_levels or perms.
@@ -20,16 +26,19 @@
 
 #include "hyp/s2.h"
 
+#define S2_EPT_TYPE BITS(5, 3)
 #define S2_EPT_EXECUTE_ONLY (BIT(S2_EXEC_KERNEL) | BIT(S2_EXEC_USER) | BIT(S2_EXEC))
 
 extern const struct s2_format s2_ept;
 extern const struct s2_format s2_ept_mbec; /* mode-based execute control is on */
 extern const struct s2_format s2_ept5;	   /* hardware's walks have five levels */
 extern const struct s2_format s2_ept5_mbec;
+extern const struct s2_format s2_ept_software; /* the CPU has no accessed and dirty flags */
 
 /*
  * The EPTP (25.6.11); with `flags` hardware sets accessed and dirty flags (bit 21 says that it
- * can). Without them no first use is ever told of: harvest and collapse see what mapping put there.
+ * can). Without them, and in another format than s2_ept_software, no first use is ever told of:
+ * harvest and collapse see what mapping put there.
  */
 u64 s2_ept_pointer(const struct s2 *s2, bool flags);
 

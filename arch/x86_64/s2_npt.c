@@ -53,6 +53,7 @@ static struct s2_attr decode(u64 entry, unused bool large)
 	const struct s2_format symbol = {                                                          \
 		.name = text,                                                                      \
 		S2_X86_FACTS(depth),                                                               \
+		S2_X86_FLAGS,                                                                      \
 		.perms = BIT(S2_READ) | BIT(S2_RW) | BIT(S2_RX) | BIT(S2_RWX),                     \
 		.memories = BIT(S2_NORMAL) | BIT(S2_UNCACHED) | BIT(S2_DEVICE) |                   \
 			    BIT(S2_WRITE_THROUGH),                                                 \

@@ -18,13 +18,14 @@
  * below 2^(n - 16). The empty entry names page 0, which holds nothing but what firmware left there.
  * AMD's CPUs have no L1TF: it costs nothing, and x86 has one rule.
  */
-/* WRITE, ACCESSED and DIRTY are the format's own. */
+/* WRITE is the format's own. */
 #define S2_X86_FACTS(depth)                                                                        \
 	S2_GEOMETRY(12, 9), .plain = true, .levels = (depth), .top_level = (depth)-1,              \
 			    .root_level_min = 1, .root_tables_max = 16, .leaf_levels = BITS(2, 0), \
 			    .large_mask = LARGE, .large_value = LARGE, .address = ADDRESS,         \
-			    .log = LOG, .cow = COW, .write = WRITE, .accessed = ACCESSED,          \
-			    .accessed_table = ACCESSED, .dirty = DIRTY,                            \
-			    .absent_invert = BITS(62, 15)
+			    .log = LOG, .cow = COW, .write = WRITE, .absent_invert = BITS(62, 15)
+
+/* Flags that hardware sets, in leaves and on the way to them; the bits are the format's own. */
+#define S2_X86_FLAGS .accessed = ACCESSED, .accessed_table = ACCESSED, .dirty = DIRTY
 
 #endif

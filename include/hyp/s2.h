@@ -514,7 +514,7 @@ struct s2_harvest {
  * Where hardware keeps flags in table entries too (EPT, NPT), or where the first use of a page
  * faults (s2_mark_accessed), subtrees of which nothing was used are not looked into.
  *
- * INVALID, also of EPT whose flags are off (SDM 29.3.5; no S2_HARDWARE_ACCESSED): nothing there
+ * INVALID, also where flags are hardware's and off (SDM 29.3.5; no S2_HARDWARE_ACCESSED): nothing
  * says what was used. NOMEM never; MORE: go on at harvest->next, with a bitmap that begins there.
  */
 enum status s2_harvest(struct s2 *s2, gpa_t gpa, u64 size, struct s2_harvest *harvest);

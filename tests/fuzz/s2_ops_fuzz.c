@@ -468,9 +468,9 @@ static void do_operation(void)
 
 static void begin(u8 how)
 {
-	static const struct s2_format *const formats[] = {&s2_armv8_4k, &s2_ept,	  &s2_npt,
-							  &s2_ept5,	&s2_armv8_4k_fwb, NULL,
-							  NULL,		&s2_armv8_4k_lpa2};
+	static const struct s2_format *const formats[] = {
+		&s2_armv8_4k,	  &s2_ept, &s2_npt,	     &s2_ept5,
+		&s2_armv8_4k_fwb, NULL,	   &s2_ept_software, &s2_armv8_4k_lpa2};
 	static u64 memory;
 	u64 needed;
 

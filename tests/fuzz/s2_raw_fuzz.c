@@ -283,6 +283,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 							  &s2_npt,  &s2_ept5_mbec, &s2_armv8_4k_fwb,
 							  &s2_npt5, &s2_armv8_16k};
 	static bool begun;
+	const struct s2_format *f;
 	u64 free_before;
 	u8 how;
 
@@ -294,8 +295,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		begun = true;
 	}
 	free_before = frame_count(FRAME_FREE);
-	demand(s2_init(&s2, formats[how % 8] ? formats[how % 8] : arch_s2_format(), IPA_BITS, 1) ==
-	       OK);
+	f = formats[how % 8] ? formats[how % 8] : arch_s2_format();
+	f = f == &s2_ept && (how & 16) ? &s2_ept_software : f;
+	demand(s2_init(&s2, f, IPA_BITS, 1) == OK);
 	s2.traits |= s2.format->accessed_table ? S2_HARDWARE_ACCESSED : 0;
 	if (how & 8) {
 		raw_image(how);

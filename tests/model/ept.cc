@@ -38,6 +38,9 @@ u64 present_bits(const Config &c)
 	return READ | WRITE | EXECUTE | (c.user_execute ? EXECUTE_USER : 0);
 }
 
+constexpr unsigned WRITE_BACK = 6;
+constexpr unsigned UNUSED = 2; /* reserved, and a host's to use (Registers::unused_type) */
+
 /* Exit qualification bits 0 to 2: what was tried (table 28-7). */
 u64 tried(const Config &c, Access access)
 {
@@ -71,6 +74,7 @@ Config Walker::decode(const Registers &registers) const
 	c.flags = eptp & EPTP_FLAGS;
 	c.user_execute = registers.mode_based_execute;
 	c.exceptions = registers.violation_exceptions;
+	c.unused_type = registers.unused_type;
 	if ((eptp & 7) != 6 && !((eptp & 7) == 0 && features_.uncached_walk)) {
 		c.error = format("EPTP 0x%llx has an unsupported memory type", eptp);
 	} else if (length != 3 && !(length == 4 && features_.five_levels)) {
@@ -128,7 +132,20 @@ std::string Walker::misconfiguration(const Config &c, int level, u64 entry) cons
 		return format("entry 0x%llx has reserved memory type %llu", entry,
 			      memory_type(entry));
 	}
+	if (leaf && c.unused_type && memory_type(entry) != WRITE_BACK) {
+		return format("entry 0x%llx has memory type %llu, which can be no unused page's",
+			      entry, memory_type(entry));
+	}
 	return "";
+}
+
+/* Malformed by its memory type, and by nothing else. */
+bool Walker::is_unused(const Config &c, int level, u64 entry) const
+{
+	u64 good = (entry & ~mask(5, 3)) | WRITE_BACK << 3;
+
+	return c.unused_type && (level == 1 || is_large(level, entry)) &&
+	       memory_type(entry) == UNUSED && misconfiguration(c, level, good).empty();
 }
 
 Walker::Entry Walker::classify(const Config &c, int level, u64 entry, std::string *why) const
@@ -138,6 +155,9 @@ Walker::Entry Walker::classify(const Config &c, int level, u64 entry, std::strin
 	}
 	std::string reason = misconfiguration(c, level, entry);
 
+	if (!reason.empty() && is_unused(c, level, entry)) {
+		return Entry::Unused;
+	}
 	if (!reason.empty()) {
 		if (why != nullptr) {
 			*why = reason;
@@ -165,7 +185,7 @@ u64 Walker::address(u64 entry, unsigned shift) const
 
 void Walker::decode_memory(const Config &, int, u64 entry, Walk &w) const
 {
-	x86::memory_type_of(memory_type(entry), &w.memory);
+	x86::memory_type_of(w.unused ? WRITE_BACK : memory_type(entry), &w.memory);
 	w.ignore_pat = entry & IGNORE_PAT;
 }
 

@@ -10,6 +10,11 @@
  * An entry that is not present and whose address bits name memory that the L1 data cache may hold
  * is complained about: a CPU that has L1TF lets a guest read that memory.
  *
+ * A host may use what is reserved: where it says so (unused_type), a leaf that is misconfigured by
+ * its memory type alone, which is 2, stands for a write-back page that was not used yet. The CPU
+ * exits all the same, and caches nothing (29.4.2); it is only no mistake then. Any other type but
+ * write-back is one.
+ *
  * Taken to be off, so that their bits are ignored as the manual says: sub-page write permissions
  * (61), supervisor shadow stacks (60), paging-write access (58), verification of guest paging (57).
  * GPAs of accesses are translations of linear addresses (bit 7 of the qualification is set).
@@ -45,6 +50,7 @@ struct Registers {
 	u64 vpid = 1;
 	bool mode_based_execute = false;   /* secondary control, bit 22 */
 	bool violation_exceptions = false; /* "EPT-violation #VE", bit 18 */
+	bool unused_type = false;	   /* the host's own: see above */
 };
 
 class Walker : public x86::Walker
@@ -91,6 +97,7 @@ class Walker : public x86::Walker
       private:
 	bool is_large(int level, u64 entry) const;
 	std::string misconfiguration(const x86::Config &config, int level, u64 entry) const;
+	bool is_unused(const x86::Config &config, int level, u64 entry) const;
 	u64 reserved_bits(int level, u64 entry) const;
 
 	Features features_;

@@ -265,6 +265,37 @@ TEST_F(EptWalk, memory_types_are_bits_5_to_3)
 	EXPECT_TRUE(read(0x80000000).ignore_pat);
 }
 
+TEST_F(EptWalk, a_host_may_mean_something_by_a_reserved_memory_type)
+{
+	regs.unused_type = true;
+	memory.words[0x3008] = 0xa0000000 | 0x85 | 2 << 3;
+	for (u64 type = 0; type < 8; type++) {
+		page_zero() = 0x90000000 | 5 | type << 3;
+		Walk w = read(0x80000000);
+
+		EXPECT_EQ(w.fault, type == 6   ? FaultKind::None
+				   : type == 2 ? FaultKind::NotAccessed
+					       : FaultKind::Malformed)
+			<< type;
+		EXPECT_EQ(w.complaints.empty(), type == 2 || type == 6);
+		EXPECT_EQ(w.accessed, type == 6);
+		EXPECT_EQ(w.unused, type == 2);
+		EXPECT_TRUE((type != 2 && type != 6) || w.memory == MemoryType::WriteBack);
+	}
+	page_zero() = 0x90000000 | 5 | 2 << 3;
+	EXPECT_EQ(access(0x80000000, Access::Write).fault, FaultKind::NotAccessed)
+		<< "before rights are judged";
+	EXPECT_EQ(access(0x80000000, Access::Write).qualification, 0u);
+	EXPECT_EQ(read(0x80200000).fault, FaultKind::NotAccessed);
+	EXPECT_EQ(complaints(), "") << "a look is no access";
+	for (u64 bad : {u64(0x90000000) | 6 | 2 << 3, u64(1) << 50 | 7 | 2 << 3}) {
+		page_zero() = bad;
+		EXPECT_EQ(read(0x80000000).fault, FaultKind::Malformed) << "not by its type alone";
+	}
+	memory.words[0x3000] = 0x4000 | 7 | 2 << 3;
+	EXPECT_EQ(read(0x80000000).fault, FaultKind::Malformed) << "tables have no type";
+}
+
 TEST_F(EptWalk, large_pages_that_the_cpu_lacks_are_misconfigurations)
 {
 	features.large_1g = false;

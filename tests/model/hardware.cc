@@ -162,7 +162,7 @@ template <typename AnyWalker, typename AnyRegisters> class X86 : public Hardware
 		if (!w.complaints.empty()) {
 			word.complaint = w.complaints[0];
 		}
-		word.fetchable = !config_.flags || w.all_accessed;
+		word.fetchable = config_.flags ? w.all_accessed : !w.unused;
 		if (w.is_leaf()) {
 			word.kind = Word::Leaf;
 			word.pa = w.pa_start;
@@ -208,9 +208,9 @@ template <typename AnyWalker, typename AnyRegisters> class X86 : public Hardware
       private:
 	Sight sight(const x86::Walk &w) const
 	{
-		static const Verdict verdicts[] = {Verdict::Done, Verdict::NotMapped,
+		static const Verdict verdicts[] = {Verdict::Done,      Verdict::NotMapped,
 						   Verdict::Forbidden, Verdict::Wrong,
-						   Verdict::Wrong};
+						   Verdict::Wrong,     Verdict::NotAccessed};
 		Sight s;
 
 		s.verdict = verdicts[unsigned(w.fault)];

@@ -77,6 +77,8 @@ End end_of(const x86::Walk &walk)
 		return End::NotMapped;
 	case x86::FaultKind::Forbidden:
 		return End::Forbidden;
+	case x86::FaultKind::NotAccessed:
+		return End::NotAccessed;
 	default:
 		return End::Wrong;
 	}

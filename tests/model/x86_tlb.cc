@@ -144,7 +144,7 @@ void Tlb::remember_leaf(Space &space, const Config &config, const Walk &walk)
 	bool legal = walk.ok() || walk.fault == FaultKind::Forbidden;
 	bool dirty = !config.flags || walk.dirty;
 
-	if (!legal || !walk.is_leaf() || (config.flags && !walk.all_accessed)) {
+	if (!legal || !walk.is_leaf() || walk.unused || (config.flags && !walk.all_accessed)) {
 		return;
 	}
 	TlbEntry leaf = {TlbEntry::GuestPhysical,

@@ -354,6 +354,22 @@ TEST_F(EptTlb, entries_are_cached_only_when_their_flags_are_set)
 	expect_clean();
 }
 
+TEST_F(EptTlb, nothing_is_cached_of_a_page_that_exits_at_its_first_use)
+{
+	one.unused_type = true;
+	memory.words[0x4000] = 0x90000000 | 7 | 2 << 3;
+	enter(0, one);
+	EXPECT_EQ(tlb.access(0, 0, Access::Read).fault, FaultKind::NotAccessed);
+	EXPECT_EQ(cached(0, 0x1000, 0, TlbEntry::Table), 3u);
+	EXPECT_EQ(tlb.cached(0, 0x1000, 0).size(), 3u) << "tables alone";
+	memory.words[0x4000] |= 0x20;
+	EXPECT_TRUE(tlb.access(0, 0, Access::Read).ok());
+	EXPECT_EQ(tlb.cached(0, 0x1000, 0).size(), 6u);
+	memory.words[0x4000] &= ~u64(0x20); /* the flush may come later */
+	tlb.prefetch_all();
+	expect_clean();
+}
+
 TEST_F(EptTlb, nothing_is_cached_below_an_entry_that_was_not_accessed)
 {
 	flags_on();

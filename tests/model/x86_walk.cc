@@ -69,8 +69,12 @@ bool Rights::allow(Access access) const
 
 std::string Walk::text() const
 {
-	static const char *const names[] = {"ok", "absent entry", "forbidden access",
-					    "malformed entry", "table that is no memory"};
+	static const char *const names[] = {"ok",
+					    "absent entry",
+					    "forbidden access",
+					    "malformed entry",
+					    "table that is no memory",
+					    "page that was not used"};
 	std::string line = names[unsigned(fault)] + format(" at level %llu", u64(level));
 
 	if (is_leaf()) {
@@ -100,7 +104,7 @@ void Walker::take_leaf(const Config &c, int level, Walk &w)
 
 	w.size = bit(c.shift(level));
 	w.pa_start = address(entry, c.shift(level));
-	w.accessed = entry & c.accessed;
+	w.accessed = c.unused_type ? !w.unused : (entry & c.accessed) != 0;
 	w.dirty = entry & c.dirty;
 	decode_memory(c, level, entry, w);
 }
@@ -132,6 +136,7 @@ Walker::Next Walker::take_entry(const Config &c, u64 address_of, u64 value, int 
 		w.steps.back().next = address(value, 12);
 		return Next::Table;
 	}
+	w.unused = kind == Entry::Unused;
 	take_leaf(c, level, w);
 	return Next::Leaf;
 }
@@ -221,7 +226,10 @@ Walk Walker::translate(const Config &c, u64 gpa, Access access)
 	for (;;) {
 		Walk w = look(c, gpa);
 
-		if (w.ok() && !w.rights.allow(as)) {
+		/* In this order: a misconfiguration is found as the entry is read (29.3.3.3). */
+		if (w.ok() && w.unused) {
+			w.fault = FaultKind::NotAccessed;
+		} else if (w.ok() && !w.rights.allow(as)) {
 			w.fault = FaultKind::Forbidden;
 		}
 		if (!w.ok()) {

@@ -47,6 +47,7 @@ struct Config {
 	/* EPT */
 	bool user_execute = false; /* mode-based execute control */
 	bool exceptions = false;   /* convertible violations become #VE */
+	bool unused_type = false;  /* see ept.h */
 	/* NPT */
 	bool no_execute = false; /* EFER.NXE */
 	u64 pat = 0;		 /* memory types by index */
@@ -67,9 +68,10 @@ enum class Access { Read, Write, ExecuteSupervisor, ExecuteUser, TableRead, Tabl
 
 /*
  * EPT: absent and forbidden are violations, malformed is a misconfiguration. NPT: all are #NPF,
- * malformed with RSV set. NoMemory: nothing is where a table should be.
+ * malformed with RSV set. NoMemory: nothing is where a table should be. NotAccessed: EPT, a
+ * misconfiguration that is meant.
  */
-enum class FaultKind { None, Absent, Forbidden, Malformed, NoMemory };
+enum class FaultKind { None, Absent, Forbidden, Malformed, NoMemory, NotAccessed };
 
 struct Rights {
 	bool read = true, write = true;
@@ -112,6 +114,7 @@ struct Walk {
 	bool ignore_pat = false; /* EPT: the guest's PAT has no say */
 	bool accessed = false, dirty = false;
 	bool all_accessed = false; /* every entry on the way has the flag */
+	bool unused = false;	   /* the leaf is Unused: an access faults, and nothing is cached */
 
 	Rights rights; /* of all entries on the way */
 
@@ -164,9 +167,9 @@ class Walker
 	std::string complaints(const Config &config);
 
       protected:
-	enum class Entry { Absent, Table, Leaf, Malformed };
+	enum class Entry { Absent, Table, Leaf, Unused, Malformed };
 
-	/* Malformed: *why says why. */
+	/* Malformed: *why says why. Unused: a leaf, were it not malformed on purpose. */
 	virtual Entry classify(const Config &config, int level, u64 entry,
 			       std::string *why) const = 0;
 	/* What one entry that is present allows. */

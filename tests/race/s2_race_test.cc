@@ -14,6 +14,7 @@
 extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
 #include "../../arch/fake/fake.h"
+#include "../../arch/x86_64/s2_ept.h"
 #include "hyp/s2.h"
 #include "hyp/s2_cursor.h"
 #include <arch/s2.h>
@@ -440,6 +441,7 @@ TEST_P(S2Race, a_full_box_of_shared_frames_waits_for_walks_too)
 
 INSTANTIATE_TEST_SUITE_P(kinds, S2Race,
 			 ::testing::Values(Kind{"armv8_broadcast", &s2_armv8_4k, true},
+					   Kind{"ept_software", &s2_ept_software, false},
 					   Kind{"fake_generations", arch_s2_format(), false}),
 			 [](const auto &info) { return info.param.name; });
 

@@ -395,19 +395,19 @@ TEST_P(S2Fork, the_parts_of_a_shared_block_go_in_one_round)
 
 TEST_P(S2Fork, a_copy_has_the_attributes_of_what_it_was_copied_from)
 {
-	struct s2_attr attr = {S2_RW, S2_UNCACHED};
+	struct s2_attr attr = {S2_RW, s2_memory_or_forced(s2.format, S2_UNCACHED)};
 	hpa_t page = guest_block(0);
 
 	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), page, PAGE_SIZE, attr, S2_ERROR), OK);
 	ASSERT_EQ(fork(MIB(2), PAGE_SIZE), OK);
 	EXPECT_TRUE(write(&child, MIB(2), 1));
 	EXPECT_EQ(s2_query(&child, gpa(MIB(2))).attr.perm, S2_RW);
-	EXPECT_EQ(s2_query(&child, gpa(MIB(2))).attr.memory, S2_UNCACHED);
+	EXPECT_EQ(s2_query(&child, gpa(MIB(2))).attr.memory, attr.memory);
 }
 
 TEST_P(S2Fork, device_memory_and_unknown_frames_are_mapped_by_both_with_all_rights)
 {
-	struct s2_attr attr = {S2_RW, S2_DEVICE};
+	struct s2_attr attr = {S2_RW, s2_memory_or_forced(s2.format, S2_DEVICE)};
 
 	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), hpa(1ull << 45), MIB(2), attr, S2_ERROR), OK);
 	ASSERT_EQ(fork(MIB(2), MIB(2)), OK);

@@ -915,6 +915,7 @@ class S2NoHint : public S2Test
 };
 INSTANTIATE_TEST_SUITE_P(formats, S2NoHint,
 			 ::testing::Values(S2Kind{"ept", &s2_ept, false},
+					   S2Kind{"ept_software", &s2_ept_software, false},
 					   S2Kind{"npt", &s2_npt, false},
 					   S2Kind{"fake", arch_s2_format(), true}),
 			 s2_kind_name);

@@ -184,7 +184,7 @@ TEST_P(S2Merge, a_merged_page_is_forked_and_a_forked_one_merged)
 TEST_P(S2Merge, what_cannot_be_merged_is_refused_and_stays)
 {
 	struct s2_holder *a = page(&ours, MIB(2), 0), *large, *device, *nothing;
-	struct s2_attr attr = {S2_RW, S2_DEVICE};
+	struct s2_attr attr = {S2_RW, s2_memory_or_forced(s2.format, S2_DEVICE)};
 	struct s2_batch batch;
 
 	map_block(MIB(4), 1);

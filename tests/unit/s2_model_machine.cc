@@ -121,7 +121,7 @@ Shape shape_of(const struct s2_format *f, u64 seed)
 			shape.ipa_bits = bits;
 		}
 	}
-	if (!is_arm(f) || (seed / 3 & 1)) {
+	if (f->accessed_table || (is_arm(f) && (seed / 3 & 1))) {
 		shape.traits |= S2_HARDWARE_ACCESSED;
 		shape.traits |= !is_arm(f) || (seed / 6 & 1) ? S2_HARDWARE_DIRTY : 0;
 	}
@@ -134,9 +134,8 @@ Shape shape_of(const struct s2_format *f, u64 seed)
 
 Machine::Machine(const Shape &shape)
     : shape_(shape), f_(shape.format), is_arm_(is_arm(f_)),
-      sets_accessed_(shape.traits & S2_HARDWARE_ACCESSED),
-      needs_accessed_(is_arm_ && !sets_accessed_), page_(s2_span(f_, 0)),
-      map_(page_, std::min<u64>(s2_table_entries(f_), 1024))
+      sets_accessed_(shape.traits & S2_HARDWARE_ACCESSED), needs_accessed_(!sets_accessed_),
+      page_(s2_span(f_, 0)), map_(page_, std::min<u64>(s2_table_entries(f_), 1024))
 {
 	fake_flush_hook = {};
 	fake_broadcasts = is_arm_;
@@ -199,6 +198,7 @@ void Machine::build_hardware()
 		ept_ = std::make_unique<model::ept::Walker>(features, ram_);
 		registers.eptp = s2_ept_pointer(&s2, sets_accessed_);
 		registers.mode_based_execute = f_->perms >> S2_EXEC_KERNEL & 1;
+		registers.unused_type = needs_accessed_;
 		hardware_ = model::hardware(*ept_, registers);
 		rules.sizes_of_code = !resizes;
 	} else {

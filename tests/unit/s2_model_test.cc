@@ -237,6 +237,7 @@ const Flavour kFlavours[] = {
 	{"ept", &s2_ept},
 	{"ept_mbec", &s2_ept_mbec},
 	{"ept5", &s2_ept5},
+	{"ept_software", &s2_ept_software},
 	{"npt", &s2_npt},
 	{"npt5", &s2_npt5},
 };

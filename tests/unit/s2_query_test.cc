@@ -219,8 +219,9 @@ TEST_P(S2Query, a_dump_tells_neighbours_apart_by_what_they_are)
 TEST_P(S2Query, a_dump_tells_neighbours_apart_by_what_the_guest_cannot_see)
 {
 	const struct s2_format *f = s2.format;
+	const u8 other = s2_memory_or_forced(f, S2_DEVICE);
 	const struct s2_attr attrs[] = {
-		{S2_RW, S2_NORMAL, false}, {S2_RW, S2_DEVICE, false}, {S2_RW, S2_DEVICE, true}};
+		{S2_RW, S2_NORMAL, false}, {S2_RW, other, false}, {S2_RW, other, true}};
 	bool can_notify = f->decode(f->encode(attrs[2], false), false).notify;
 
 	for (u64 i = 0; i < 6; i++) {
@@ -233,7 +234,7 @@ TEST_P(S2Query, a_dump_tells_neighbours_apart_by_what_the_guest_cannot_see)
 	ASSERT_EQ(regions.size(), can_notify ? 3u : 2u);
 	EXPECT_EQ(regions[0].size, 2 * PAGE_SIZE);
 	EXPECT_EQ(regions[0].attr.memory, S2_NORMAL);
-	EXPECT_EQ(regions[1].attr.memory, S2_DEVICE);
+	EXPECT_EQ(regions[1].attr.memory, other);
 	EXPECT_EQ(regions[1].size, can_notify ? 2 * PAGE_SIZE : 4 * PAGE_SIZE);
 	EXPECT_FALSE(regions[1].attr.notify);
 	EXPECT_EQ(regions.back().attr.notify, can_notify);
@@ -282,11 +283,8 @@ TEST(S2QueryWide, sparse_spaces_of_the_largest_size_are_looked_through_at_once)
 	struct {
 		const struct s2_format *format;
 		unsigned ipa_bits;
-	} kinds[] = {{arch_s2_format(), 48},
-		     {&s2_armv8_4k, 48},
-		     {&s2_ept, 48},
-		     {&s2_ept5, 52},
-		     {&s2_npt, 48}};
+	} kinds[] = {{arch_s2_format(), 48}, {&s2_armv8_4k, 48},     {&s2_ept, 48},
+		     {&s2_ept5, 52},	     {&s2_ept_software, 48}, {&s2_npt, 48}};
 
 	fake_broadcasts = true;
 	fake_cpus(1);

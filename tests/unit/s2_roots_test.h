@@ -55,14 +55,18 @@ class S2RootsTest : public S2Test
 		return is_x86 ? raw : raw_armv8(space, at);
 	}
 
-	// As hardware marks what it uses.
+	// As what is used gets its mark: by hardware, or by the fault of a first use.
 	void touch(const struct s2 &space, u64 at)
 	{
-		bool is_x86 = on_x86(space, [&](auto &&walker, const auto &registers) {
-			walker.translate(registers, at, model::x86::Access::Read);
-		});
+		bool faults = true;
 
-		if (!is_x86) {
+		on_x86(space, [&](auto &&walker, const auto &registers) {
+			model::x86::Walk walk =
+				walker.translate(registers, at, model::x86::Access::Read);
+
+			faults = walk.fault == model::x86::FaultKind::NotAccessed;
+		});
+		if (faults) {
 			EXPECT_EQ(s2_mark_accessed(const_cast<struct s2 *>(&space), gpa(at)), OK);
 		}
 	}
@@ -106,12 +110,14 @@ class S2RootsTest : public S2Test
 	{
 		model::HostMemory memory;
 
-		if (space.format == &s2_ept) {
+		if (space.format == &s2_ept || space.format == &s2_ept_software) {
+			bool flags = space.format->accessed_table != 0;
 			model::ept::Features features;
 			model::ept::Registers registers;
 
 			features.pa_bits = 48;
-			registers.eptp = s2_ept_pointer(&space, true);
+			registers.eptp = s2_ept_pointer(&space, flags);
+			registers.unused_type = !flags;
 			fn(model::ept::Walker(features, memory), registers);
 			return true;
 		}

@@ -218,17 +218,18 @@ class S2Save : public S2Test
 	// Something of everything.
 	void fill()
 	{
+		const struct s2_format *f = s2.format;
 		struct s2_harvest harvest = {};
 
 		map_block(MIB(2), 1);
 		map_block(MIB(2) * 3, 0);
 		map_block(MIB(2) * 3 + PAGE_SIZE, 0);
 		map_block(MIB(2) * 3 + 5 * PAGE_SIZE, 0);
-		ASSERT_EQ(s2_map(&s2, gpa(GIB(2)), hpa(BIT(43)), GIB(2), {S2_RW, S2_DEVICE},
-				 S2_ERROR),
+		ASSERT_EQ(s2_map(&s2, gpa(GIB(2)), hpa(BIT(43)), GIB(2),
+				 {S2_RW, s2_memory_or_forced(f, S2_DEVICE)}, S2_ERROR),
 			  OK);
 		ASSERT_EQ(s2_map(&s2, gpa(GIB(4)), hpa(BIT(42)), 3 * PAGE_SIZE,
-				 {S2_RX, S2_UNCACHED}, S2_ERROR),
+				 {S2_RX, s2_memory_or_forced(f, S2_UNCACHED)}, S2_ERROR),
 			  OK);
 		harvest.clear = true;
 		ASSERT_EQ(s2_harvest(&s2, gpa(GIB(4)), PAGE_SIZE, &harvest), OK);
@@ -320,7 +321,9 @@ TEST_P(S2Save, what_was_saved_comes_back)
 
 TEST_P(S2Save, an_image_is_as_long_as_there_are_differences)
 {
-	ASSERT_EQ(s2_map(&s2, gpa(0), hpa(BIT(43)), GIB(4), {S2_RW, S2_DEVICE}, S2_ERROR), OK);
+	struct s2_attr attr = {S2_RW, s2_memory_or_forced(s2.format, S2_DEVICE)};
+
+	ASSERT_EQ(s2_map(&s2, gpa(0), hpa(BIT(43)), GIB(4), attr, S2_ERROR), OK);
 	EXPECT_EQ(image().size(), 3u * S2_IMAGE_RECORD);
 	EXPECT_EQ(feed(image()), OK);
 	expect_same();
@@ -338,7 +341,7 @@ TEST_P(S2Save, neighbours_that_differ_in_one_thing_stay_two)
 	expect_ranges(2, "level");
 	map_pair(rw, {S2_READ, S2_NORMAL});
 	expect_ranges(2, "permissions");
-	map_pair(rw, {S2_RW, S2_DEVICE});
+	map_pair(rw, {S2_RW, s2_memory_or_forced(f, S2_DEVICE)});
 	expect_ranges(2, "memory type");
 	if (f->decode(f->encode(notify, false), false).notify) {
 		map_pair(rw, notify);

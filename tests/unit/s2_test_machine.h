@@ -27,6 +27,12 @@ struct S2Kind {
 
 inline const struct s2_attr kRwx = {S2_RWX, S2_NORMAL};
 
+// A memory type, or the other one that a format without it has.
+inline u8 s2_memory_or_forced(const struct s2_format *f, u8 memory)
+{
+	return f->memories >> memory & 1 ? memory : (u8)S2_FORCED;
+}
+
 // What `fn` does with a batch of its own, which is closed then.
 template <typename Fn> enum status in_batch(struct s2 *s2, Fn fn)
 {
@@ -150,11 +156,12 @@ inline auto s2_kinds_without_broadcast()
 
 inline auto s2_kinds()
 {
-	return ::testing::Values(S2Kind{"fake_broadcast", arch_s2_format(), true},
-				 S2Kind{"fake_generations", arch_s2_format(), false},
-				 S2Kind{"armv8", &s2_armv8_4k, true},
-				 S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true},
-				 S2Kind{"ept", &s2_ept, false}, S2Kind{"npt", &s2_npt, false});
+	return ::testing::Values(
+		S2Kind{"fake_broadcast", arch_s2_format(), true},
+		S2Kind{"fake_generations", arch_s2_format(), false},
+		S2Kind{"armv8", &s2_armv8_4k, true}, S2Kind{"armv8_fwb", &s2_armv8_4k_fwb, true},
+		S2Kind{"ept", &s2_ept, false}, S2Kind{"ept_software", &s2_ept_software, false},
+		S2Kind{"npt", &s2_npt, false});
 }
 
 #endif

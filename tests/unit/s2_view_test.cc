@@ -630,6 +630,7 @@ class S2ViewGenerations : public S2View
 INSTANTIATE_TEST_SUITE_P(formats, S2ViewGenerations,
 			 ::testing::Values(S2Kind{"fake_generations", arch_s2_format(), false},
 					   S2Kind{"ept", &s2_ept, false},
+					   S2Kind{"ept_software", &s2_ept_software, false},
 					   S2Kind{"npt", &s2_npt, false}),
 			 s2_kind_name);
 
