@@ -11,6 +11,7 @@
 
 #include "hyp/types.h"
 
+#include "s2_ept_check.h"
 #include "vlapic.h"
 
 /* General registers as instructions number them; then what a decoded access may name, too. */
@@ -76,6 +77,9 @@ struct arch_vcpu {
 
 	struct vcpu_start start;
 	u32 exit_reason; /* as the VMCS numbers them */
+
+	/* With exits by EPT for one access again and again. */
+	struct s2_ept_patience patience;
 
 	/* The CPU that has this VMCS, and may have linear translations of it. */
 	struct cpu *last_cpu;

@@ -7,6 +7,7 @@
 #include "hyp/probe.h"
 
 #include "arch_enter.h"
+#include "ept_fault.h"
 #include "vcpu_vmx.h"
 #include "vcpuid.h"
 #include "vcr.h"
@@ -100,6 +101,10 @@ void arch_vcpu_emulate(struct vcpu *vcpu)
 	case EXIT_REASON_WBINVD:
 	case EXIT_REASON_INVD:
 		arch_vcpu_skip(vcpu); /* memory is as the guest left it, and coherent */
+		return;
+	case EXIT_REASON_EPT_VIOLATION:
+	case EXIT_REASON_EPT_MISCONFIG:
+		ept_fault_crash(vcpu);
 		return;
 	default:
 		vinject_exception(vcpu, EXCEPTION_UD, 0);

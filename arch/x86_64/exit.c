@@ -8,6 +8,7 @@
 #include "arch/cpu.h"
 #include "hyp/time.h"
 
+#include "ept_fault.h"
 #include "machine.h"
 #include "vinject.h"
 #include "vmx.h"
@@ -40,7 +41,7 @@ static const u8 reasons[EXIT_REASONS_KNOWN] = {
 	[EXIT_REASON_WBINVD] = KNOWN(EXIT_CACHE),
 	[EXIT_REASON_INVD] = KNOWN(EXIT_CACHE),
 	[EXIT_REASON_TRIPLE_FAULT] = KNOWN(EXIT_SHUTDOWN),
-	[EXIT_REASON_EPT_MISCONFIG] = KNOWN(EXIT_UNKNOWN),
+	[EXIT_REASON_EPT_MISCONFIG] = KNOWN(EXIT_MEMORY),
 	[EXIT_REASON_INVALID_STATE] = KNOWN(EXIT_UNKNOWN),
 	[EXIT_REASON_PML_FULL] = KNOWN(EXIT_LOG),
 };
@@ -49,15 +50,31 @@ static void decode_violation(struct exit *e)
 {
 	u64 q = vmcs_read(VMCS_QUALIFICATION);
 
-	e->gpa = gpa(vmcs_read(VMCS_GUEST_PHYSICAL));
 	e->access = (q & VIOLATION_READ ? ACCESS_READ : 0) |
 		    (q & VIOLATION_WRITE ? ACCESS_WRITE : 0) |
 		    (q & VIOLATION_EXECUTE ? ACCESS_EXEC : 0);
 	e->table_walk = (q & VIOLATION_LINEAR) && !(q & VIOLATION_TRANSLATED);
-	e->accessed = false;
-	e->view = 0;	    /* voffer_left() */
-	e->decoded = false; /* arch_vcpu_decode_access() */
 	e->syndrome = q;
+}
+
+/* A misconfiguration, which tells nothing but the address, is a first use; or it was, and another
+ * CPU's use was faster (s2_ept_software). Else it is a mistake. */
+static void decode_memory(struct vcpu *vcpu)
+{
+	struct exit *e = &vcpu->exit;
+
+	e->gpa = gpa(vmcs_read(VMCS_GUEST_PHYSICAL));
+	e->access = 0;
+	e->table_walk = false;
+	e->accessed = vcpu->arch.exit_reason == EXIT_REASON_EPT_MISCONFIG;
+	e->view = unlikely(vcpu->arch.offers) ? voffer_view(vcpu) : 0;
+	e->decoded = false; /* arch_vcpu_decode_access() */
+	if (!e->accessed) {
+		decode_violation(e);
+	}
+	if (unlikely(ept_fault_is_mistake(vcpu))) {
+		e->reason = EXIT_REGISTER; /* arch_vcpu_emulate() ends the guest */
+	}
 }
 
 /* The exit has acknowledged it. */
@@ -94,7 +111,7 @@ void exit_decode(struct vcpu *vcpu)
 	e->reason = reason_of(reason);
 	e->syndrome = reason;
 	if (e->reason == EXIT_MEMORY) {
-		decode_violation(e);
+		decode_memory(vcpu);
 	} else if (reason == EXIT_REASON_EXTERNAL_INTERRUPT) {
 		take_interrupt();
 	} else if (unlikely(reason == EXIT_REASON_EXCEPTION_NMI)) {

@@ -20,6 +20,7 @@
 #define CPUID_ADDRESS_SIZES 0x80000008
 
 static struct s2_format format;
+static struct s2_ept_cpu cpu;
 
 void s2_machine_init(void)
 {
@@ -30,6 +31,16 @@ void s2_machine_init(void)
 	if (!vmx.ept_execute_only) {
 		format.perms &= ~S2_EPT_EXECUTE_ONLY;
 	}
+	cpu = (struct s2_ept_cpu){
+		.address_bits = (u8)cpuid(CPUID_ADDRESS_SIZES, 0).a,
+		.gib_pages = vmx.ept_gib_pages,
+		.execute_only = vmx.ept_execute_only,
+	};
+}
+
+const struct s2_ept_cpu *s2_machine_cpu(void)
+{
+	return &cpu;
 }
 
 const struct s2_format *arch_s2_format(void)
@@ -41,7 +52,7 @@ const struct s2_format *arch_s2_format(void)
  */
 unsigned arch_s2_ipa_bits(void)
 {
-	return (unsigned)min_u64(IPA_BITS, cpuid(CPUID_ADDRESS_SIZES, 0).a & 0xff);
+	return (unsigned)min_u64(IPA_BITS, cpu.address_bits);
 }
 
 u8 arch_s2_traits(void)

@@ -75,8 +75,16 @@ static void empty_log(struct vcpu *vcpu)
 	}
 }
 
-static u8 current_view(const struct vm *vm)
+void voffer_left(struct vcpu *vcpu)
 {
+	if (vcpu->arch.offers & CPU2_LOG) {
+		empty_log(vcpu);
+	}
+}
+
+u8 voffer_view(const struct vcpu *vcpu)
+{
+	const struct vm *vm = vcpu->vm;
 	u64 pointer = vmcs_read(VMCS_EPTP);
 	u8 view = 0;
 
@@ -84,12 +92,4 @@ static u8 current_view(const struct vm *vm)
 		view++;
 	}
 	return view;
-}
-
-void voffer_left(struct vcpu *vcpu)
-{
-	if (vcpu->arch.offers & CPU2_LOG) {
-		empty_log(vcpu);
-	}
-	vcpu->exit.view = vcpu->arch.offers & CPU2_FUNCTIONS ? current_view(vcpu->vm) : 0;
 }

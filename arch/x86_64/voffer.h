@@ -10,7 +10,9 @@
 
 /* Before an entry, when vcpu->arch.offers is not what the VM's are. */
 void voffer_take(struct vcpu *vcpu);
-/* After an exit: what was logged goes to vm_dirty_log(); vcpu->exit.view is where the guest was. */
+/* After an exit: what the CPU has logged goes to vm_dirty_log(). */
 void voffer_left(struct vcpu *vcpu);
+/* The view that the guest is in; 0 is all of its RAM. The vCPU is loaded. */
+u8 voffer_view(const struct vcpu *vcpu);
 
 #endif
