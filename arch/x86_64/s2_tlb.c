@@ -24,7 +24,7 @@ static struct s2_ept_cpu cpu;
 
 void s2_machine_init(void)
 {
-	format = s2_ept;
+	format = vmx.ept_flags ? s2_ept : s2_ept_software;
 	if (!vmx.ept_gib_pages) {
 		format.leaf_levels &= ~BIT(2);
 	}

@@ -193,8 +193,7 @@ static void log_feature(const char *name, bool there, const char *without)
 void vmx_log_features(void)
 {
 	log_info("vmx: EPT, unrestricted guest, MSR bitmaps, preemption timer: required, used");
-	log_feature("EPT accessed and dirty flags", vmx.ept_flags,
-		    "missing, so harvest cannot tell");
+	log_feature("EPT accessed and dirty flags", vmx.ept_flags, "missing, first uses exit");
 	log_feature("EPT 1 GiB pages", vmx.ept_gib_pages, "missing, 2 MiB at most");
 	log_feature("page-modification logging", vmx.log, "missing, tables are walked");
 	log_feature("views by VMFUNC", vmx.views, "missing");
