@@ -115,6 +115,13 @@ static void fault_ram(struct vcpu *vcpu)
 	}
 }
 
+static const struct mmio_region *find_device(const struct vcpu *vcpu, gpa_t a)
+{
+	const struct mmio_region *own = &vcpu->own_mmio;
+
+	return a.v - own->base.v < own->size ? own : vm_mmio_find(vcpu->vm, a);
+}
+
 static void fault_or_device(struct vcpu *vcpu)
 {
 	struct exit *e = &vcpu->exit;
@@ -124,7 +131,7 @@ static void fault_or_device(struct vcpu *vcpu)
 		fault_ram(vcpu);
 		return;
 	}
-	region = vm_mmio_find(vcpu->vm, e->gpa);
+	region = find_device(vcpu, e->gpa);
 	if (region) {
 		e->reason = EXIT_MMIO;
 		access_device(vcpu, region);

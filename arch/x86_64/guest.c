@@ -141,7 +141,7 @@ static enum status add_devices(struct vm *vm)
 				     .name = "virtio-mmio"};
 	struct mmio_region lapic = {.base = gpa(PC_LOCAL_APIC_BASE),
 				    .size = PAGE_SIZE,
-				    .ops = &vapic_page_ops,
+				    .ops = &vapic_absent_ops,
 				    .name = "lapic"};
 	enum status status = vm_mmio_add(vm, lapic);
 
@@ -250,7 +250,7 @@ void arch_vm_reset(struct vm *vm)
 	}
 	/* A startup interrupt alone would leave their mode. */
 	for (u32 i = 0; i < vm->vcpu_count; i++) {
-		vlapic_reset(&vm->vcpus[i]->arch.lapic, false);
+		vapic_reset(vm->vcpus[i], false);
 	}
 }
 

@@ -1,5 +1,6 @@
 #include "vapic.h"
 
+#include "arch/s2.h"
 #include "arch/vm.h"
 
 #include "vcpu_vmx.h"
@@ -89,7 +90,7 @@ static void level_ended(struct vlapic *from, u8 vector)
 	vioapic_eoi(vcpu_of(from)->vm->arch.ioapic, vector);
 }
 
-const struct vlapic_ops vapic_ops = {.send = send_from_lapic, .level_ended = level_ended};
+static const struct vlapic_ops vapic_ops = {.send = send_from_lapic, .level_ended = level_ended};
 
 bool vapic_from_ioapic(void *vm, const struct vapic_message *message)
 {
@@ -97,7 +98,52 @@ bool vapic_from_ioapic(void *vm, const struct vapic_message *message)
 }
 
 /* ---- The page ----------------------------------------------------------------------------------
+ *
+ * It is each vCPU's own, and where its IA32_APIC_BASE says. On RAM a CPU would see its page, and
+ * all others the RAM; but they share one table, so that is refused, and so is another device.
  */
+
+static const struct mmio_ops page_ops;
+
+static void place_page(struct vcpu *vcpu)
+{
+	u64 page = vlapic_page(&vcpu->arch.lapic);
+
+	vcpu->own_mmio = (struct mmio_region){
+		.base = gpa(page),
+		.size = page == VLAPIC_PAGE_NONE ? 0 : PAGE_SIZE,
+		.ops = &page_ops,
+		.name = "lapic",
+	};
+}
+
+static bool is_place_for_page(const struct vm *vm, gpa_t page)
+{
+	return page.v == VLAPIC_PAGE_DEFAULT ||
+	       (!vm_ram_meets(&vm->ram, page, PAGE_SIZE) && !vm_mmio_find(vm, page));
+}
+
+bool vapic_write_base(struct vcpu *vcpu, u64 base)
+{
+	if (!is_place_for_page(vcpu->vm, gpa(base & VLAPIC_BASE_ADDRESS)) ||
+	    !vlapic_write_msr(&vcpu->arch.lapic, VLAPIC_MSR_BASE, arch_now(), base)) {
+		return false;
+	}
+	place_page(vcpu);
+	return true;
+}
+
+void vapic_init(struct vcpu *vcpu)
+{
+	vlapic_init(&vcpu->arch.lapic, vcpu->id, vcpu->id == 0, arch_s2_ipa_bits(), &vapic_ops);
+	place_page(vcpu);
+}
+
+void vapic_reset(struct vcpu *vcpu, bool init_only)
+{
+	vlapic_reset(&vcpu->arch.lapic, init_only);
+	place_page(vcpu);
+}
 
 /* Its registers are 32 bits wide, and software is to access them so (10.4.1). */
 static u64 read_page(unused void *device, struct vcpu *vcpu, u64 offset, unsigned size)
@@ -115,4 +161,17 @@ static void write_page(unused void *device, struct vcpu *vcpu, u64 offset, unsig
 	}
 }
 
-const struct mmio_ops vapic_page_ops = {.read = read_page, .write = write_page};
+static const struct mmio_ops page_ops = {.read = read_page, .write = write_page};
+
+static u64 read_nothing(unused void *device, unused struct vcpu *vcpu, unused u64 offset,
+			unused unsigned size)
+{
+	return ~0ull;
+}
+
+static void write_nothing(unused void *device, unused struct vcpu *vcpu, unused u64 offset,
+			  unused unsigned size, unused u64 value)
+{
+}
+
+const struct mmio_ops vapic_absent_ops = {.read = read_nothing, .write = write_nothing};

@@ -7,11 +7,23 @@
 #include "vlapic.h"
 
 struct mmio_ops;
+struct vcpu;
 
-extern const struct vlapic_ops vapic_ops;
+/*
+ * A vCPU's local APIC, and its page: the vCPU's own device, as long as the APIC is an xAPIC. As
+ * vlapic_init() and vlapic_reset(). The vCPU does not run.
+ */
+void vapic_init(struct vcpu *vcpu);
+void vapic_reset(struct vcpu *vcpu, bool init_only);
 
-/* The page of the vCPU that looks, for vm_mmio_add; there until it makes its APIC an x2APIC. */
-extern const struct mmio_ops vapic_page_ops;
+/*
+ * IA32_APIC_BASE is written; the page follows. False: a protection fault, and nothing changed: a
+ * value that is reserved, or a page where RAM or another device is. The vCPU's own CPU.
+ */
+bool vapic_write_base(struct vcpu *vcpu, u64 base);
+
+/* For vm_mmio_add, where the page is at first: what answers there when the page does not. */
+extern const struct mmio_ops vapic_absent_ops;
 
 /* A vioapic_send_fn; `vm` is a struct vm. Any CPU. */
 bool vapic_from_ioapic(void *vm, const struct vapic_message *message);

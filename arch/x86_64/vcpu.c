@@ -63,7 +63,7 @@ void vcpu_free(struct vcpu *vcpu)
 
 void arch_vcpu_init(struct vcpu *vcpu)
 {
-	vlapic_init(&vcpu->arch.lapic, vcpu->id, vcpu->id == 0, arch_s2_ipa_bits(), &vapic_ops);
+	vapic_init(vcpu);
 }
 
 static struct vcpu_start start_of(const struct vcpu *vcpu, u64 entry, u64 context)
@@ -104,7 +104,7 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	a->tsc_aux = a->misc_enable = a->kvmclock = 0;
 	a->xcr0 = XSTATE_X87;
 	xstate_reset(a->state);
-	vlapic_reset(&a->lapic, a->start.mode == VCPU_REAL || context == VCPU_BY_MAILBOX);
+	vapic_reset(vcpu, a->start.mode == VCPU_REAL || context == VCPU_BY_MAILBOX);
 }
 
 /* ---- In and out ------------------------------------------------------------------------------ */

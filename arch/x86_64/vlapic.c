@@ -13,7 +13,6 @@
 #define SVR_RESET 0xffu
 #define DFR_RESET 0xffffffffu
 #define BASE_LOW_RESERVED (BITS(7, 0) | BIT(9))
-#define BASE_ADDRESS BITS(51, 12)
 
 void vlapic_init(struct vlapic *v, u32 id, bool boot_cpu, u32 physical_bits,
 		 const struct vlapic_ops *ops)
@@ -58,7 +57,7 @@ void vlapic_reset(struct vlapic *v, bool init_only)
 
 u64 vlapic_page(const struct vlapic *v)
 {
-	return vlapic_mode(v) == VLAPIC_X ? v->base & BASE_ADDRESS : VLAPIC_PAGE_NONE;
+	return vlapic_mode(v) == VLAPIC_X ? v->base & VLAPIC_BASE_ADDRESS : VLAPIC_PAGE_NONE;
 }
 
 static bool may_become(enum vlapic_mode from, u64 to)

@@ -35,6 +35,7 @@ struct vlapic;
 #define VLAPIC_MSR_FIRST 0x800u
 #define VLAPIC_MSR_LAST 0x8ffu /* the whole range is the x2APIC's; most of it is reserved */
 
+#define VLAPIC_BASE_ADDRESS BITS(51, 12) /* of IA32_APIC_BASE */
 #define VLAPIC_PAGE_DEFAULT 0xfee00000ull
 #define VLAPIC_PAGE_NONE (~0ull)
 #define VLAPIC_NOTHING (-1)
@@ -94,7 +95,7 @@ void vlapic_reset(struct vlapic *v, bool init_only);
 
 /*
  * Guest-physical address of the page of registers, VLAPIC_PAGE_NONE where there is none (it is off,
- * or an x2APIC). The guest may have moved it; a caller that does not follow leaves it where it was.
+ * or an x2APIC). The guest may have moved it.
  */
 u64 vlapic_page(const struct vlapic *v);
 

@@ -8,6 +8,7 @@
 #include "arch/vm.h"
 
 #include "cpureg.h"
+#include "vapic.h"
 #include "vcpu_vmx.h"
 #include "vkvmclock.h"
 #include "vlapic.h"
@@ -96,6 +97,9 @@ bool vmsr_read(struct vcpu *vcpu, u32 msr, u64 *value)
 static bool write_lapic(struct vcpu *vcpu, u32 msr, u64 value)
 {
 	vcpu_request_delivery(vcpu);
+	if (msr == VLAPIC_MSR_BASE) {
+		return vapic_write_base(vcpu, value);
+	}
 	return vlapic_write_msr(&vcpu->arch.lapic, msr, arch_now(), value);
 }
 
