@@ -96,6 +96,7 @@ void arch_vcpu_emulate(struct vcpu *vcpu)
 		vcr_set_xcr0(vcpu);
 		return;
 	case EXIT_REASON_INTERRUPT_WINDOW:
+	case EXIT_REASON_NMI_WINDOW:
 		vcpu_request_delivery(vcpu);
 		return;
 	case EXIT_REASON_WBINVD:

@@ -20,6 +20,7 @@
 #define VIOLATION_EXECUTE BIT(2)
 #define VIOLATION_LINEAR BIT(7)	    /* there is a linear address */
 #define VIOLATION_TRANSLATED BIT(8) /* it was translated; else its page walk met the violation */
+#define VIOLATION_IRET BIT(12)	    /* of an IRET, which has unblocked NMIs by then */
 
 /* The preemption timer runs no longer than this at once: on some CPUs a kick does not reach a guest
  * whose interrupts are off (Bochs 2.7), and it has to be looked after all the same. */
@@ -46,6 +47,15 @@ static const u8 reasons[EXIT_REASONS_KNOWN] = {
 	[EXIT_REASON_PML_FULL] = KNOWN(EXIT_LOG),
 };
 
+/* The IRET is run again, and until then NMIs are blocked (28.2.3). */
+static void block_nmis_again(void)
+{
+	if (!(vmcs_read(VMCS_IDT_EVENT) & EVENT_VALID)) {
+		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
+			   vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
+	}
+}
+
 static void decode_violation(struct exit *e)
 {
 	u64 q = vmcs_read(VMCS_QUALIFICATION);
@@ -55,6 +65,9 @@ static void decode_violation(struct exit *e)
 		    (q & VIOLATION_EXECUTE ? ACCESS_EXEC : 0);
 	e->table_walk = (q & VIOLATION_LINEAR) && !(q & VIOLATION_TRANSLATED);
 	e->syndrome = q;
+	if (unlikely(q & VIOLATION_IRET)) {
+		block_nmis_again();
+	}
 }
 
 /* A misconfiguration, which tells nothing but the address, is a first use; or it was, and another

@@ -223,13 +223,15 @@ void arch_vcpu_sync_irqs(struct vcpu *vcpu)
 	vinject_deliver(vcpu);
 }
 
-/* A HLT ends with what is delivered: masked interrupts do not end it. */
+/* A HLT ends with what is delivered: what is masked or blocked does not end it. */
 bool arch_vcpu_has_irq(struct vcpu *vcpu)
 {
 	struct arch_vcpu *a = &vcpu->arch;
 
 	vlapic_timer_expire(&a->lapic, arch_now());
-	return (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) || load_relaxed(&a->waiting_nmi) ||
+	return (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) ||
+	       (load_relaxed(&a->waiting_nmi) &&
+		!(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI)) ||
 	       (vlapic_pending(&a->lapic) >= 0 && (vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_IF));
 }
 

@@ -34,6 +34,11 @@ void vinject_keep(struct vcpu *vcpu)
 	if (likely(!(event & EVENT_VALID))) {
 		return;
 	}
+	if (field_get(event, EVENT_TYPE) == EVENT_NMI) {
+		/* Its first try has blocked it (28.2.4). */
+		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
+			   vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & ~BLOCKED_BY_NMI);
+	}
 	vcpu->arch.pending_event =
 		event & (EVENT_VALID | EVENT_HAS_ERROR | EVENT_TYPE | EVENT_VECTOR);
 	vcpu->arch.pending_error = vmcs_read(VMCS_IDT_ERROR_CODE);
@@ -60,11 +65,30 @@ static bool can_take_interrupt(void)
 	       !(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
+/* From its delivery to the next IRET the CPU keeps another one to itself (SDM volume 3A, 6.7.1). */
+static bool can_take_nmi(void)
+{
+	return !(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) &
+		 (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS | BLOCKED_BY_NMI));
+}
+
+/*
+ * What waits is asked for again as soon as the guest can take it. In the shadow of STI a CPU may
+ * exit for an NMI that must not be entered with: there, what ends it opens interrupts, too.
+ */
+static void ask_for_windows(struct vcpu *vcpu, bool interrupt)
+{
+	bool nmi = load_relaxed(&vcpu->arch.waiting_nmi);
+	bool by_sti = nmi && (vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI);
+
+	vcpu_set_control(vcpu, CPU_INTERRUPT_WINDOW, interrupt || by_sti);
+	vcpu_set_control(vcpu, CPU_NMI_WINDOW, nmi && !by_sti);
+}
+
 void vinject_deliver(struct vcpu *vcpu)
 {
 	struct arch_vcpu *a = &vcpu->arch;
 	int vector = vlapic_pending(&a->lapic);
-	bool busy = true;
 
 	if (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) {
 		/* From before: the vCPU left its CPU without having been entered. It is not lost.
@@ -72,7 +96,7 @@ void vinject_deliver(struct vcpu *vcpu)
 	} else if (a->pending_event) {
 		enter_with(vcpu, a->pending_event);
 		a->pending_event = 0;
-	} else if (unlikely(load_relaxed(&a->waiting_nmi))) {
+	} else if (unlikely(load_relaxed(&a->waiting_nmi)) && can_take_nmi()) {
 		store_relaxed(&a->waiting_nmi, 0);
 		enter_with(vcpu, make_event(2, EVENT_NMI));
 	} else if (vector >= 0 && can_take_interrupt()) {
@@ -80,10 +104,6 @@ void vinject_deliver(struct vcpu *vcpu)
 		enter_with(vcpu, make_event((u8)vector, EVENT_INTERRUPT));
 		atomic_add(&vcpu->vm->counters.irqs_injected, 1);
 		vector = vlapic_pending(&a->lapic);
-	} else {
-		busy = false;
 	}
-	/* What waits is asked for again as soon as the guest can take it. */
-	vcpu_set_control(vcpu, CPU_INTERRUPT_WINDOW,
-			 vector >= 0 || (busy && load_relaxed(&a->waiting_nmi)));
+	ask_for_windows(vcpu, vector >= 0);
 }

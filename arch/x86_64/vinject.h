@@ -14,7 +14,8 @@ void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error);
 
 /*
  * Before entry: what was interrupted by the exit goes first, then an NMI, then what the local APIC
- * has, if the guest can take it now; else an exit is asked for when it can.
+ * has, if the guest can take it now; else an exit is asked for when it can. An NMI that comes while
+ * one is handled waits until IRET, and more of them are one.
  */
 void vinject_deliver(struct vcpu *vcpu);
 

@@ -113,6 +113,7 @@ enum vmcs_field {
 #define PIN_NMI BIT(3)
 #define PIN_PREEMPTION_TIMER BIT(6)
 
+#define PIN_VIRTUAL_NMI BIT(5)
 #define CPU_INTERRUPT_WINDOW BIT(2)
 #define CPU_HLT BIT(7)
 #define CPU_MWAIT BIT(10)
@@ -120,6 +121,7 @@ enum vmcs_field {
 #define CPU_CR8_STORE BIT(20)
 #define CPU_IO BIT(24)
 #define CPU_MSR_BITMAP BIT(28)
+#define CPU_NMI_WINDOW BIT(22)
 #define CPU_MONITOR BIT(29)
 #define CPU_PAUSE BIT(30)
 #define CPU_SECONDARY BIT(31)
@@ -167,6 +169,7 @@ enum {
 #define BLOCKED_BY_MOV_SS BIT(1)
 
 #define EXIT_REASON_BASIC BITS(15, 0)
+#define BLOCKED_BY_NMI BIT(3) /* the guest's own: with PIN_VIRTUAL_NMI */
 
 static inline u64 vmcs_read(enum vmcs_field field)
 {

@@ -91,6 +91,7 @@ static void read_first_controls(u64 basic)
 		{PIN_EXTERNAL_INTERRUPT, "exits for interrupts"},
 		{PIN_NMI, "exits for NMIs"},
 		{PIN_PREEMPTION_TIMER, "preemption timer"},
+		{PIN_VIRTUAL_NMI, "virtual NMIs"},
 	};
 	static const struct control cpu[] = {
 		{CPU_MWAIT, "exits for MWAIT"},
@@ -102,9 +103,14 @@ static void read_first_controls(u64 basic)
 		{CPU_SECONDARY, "EPT (secondary controls)"},
 	};
 
+	static const struct control at_times[] = {
+		{CPU_INTERRUPT_WINDOW, "exits for interrupt windows"},
+		{CPU_NMI_WINDOW, "exits for NMI windows"},
+	};
 	vmx.pin = need(read_msr(control_msr(MSR_VMX_PIN, basic)), pin, ARRAY_COUNT(pin));
 	vmx.cpu = need(read_msr(control_msr(MSR_VMX_CPU, basic)), cpu, ARRAY_COUNT(cpu));
 	/* What used to be always on: page tables are the guest's own affair. */
+	need(read_msr(control_msr(MSR_VMX_CPU, basic)), at_times, ARRAY_COUNT(at_times));
 	vmx.cpu &= ~(u32)(BIT(15) | BIT(16)) | (u32)read_msr(control_msr(MSR_VMX_CPU, basic));
 }
 
@@ -192,7 +198,8 @@ static void log_feature(const char *name, bool there, const char *without)
 
 void vmx_log_features(void)
 {
-	log_info("vmx: EPT, unrestricted guest, MSR bitmaps, preemption timer: required, used");
+	log_info("vmx: EPT, unrestricted guest, MSR bitmaps, preemption timer, virtual NMIs: "
+		 "required, used");
 	log_feature("EPT accessed and dirty flags", vmx.ept_flags, "missing, first uses exit");
 	log_feature("EPT 1 GiB pages", vmx.ept_gib_pages, "missing, 2 MiB at most");
 	log_feature("page-modification logging", vmx.log, "missing, tables are walked");
