@@ -36,17 +36,23 @@ static inline void arch_vcpu_enter(struct vcpu *vcpu)
 }
 
 /* The shadow of STI and MOV SS is over with the instruction that was in it. */
-static inline void arch_vcpu_skip(struct vcpu *vcpu)
+static inline void arch_vcpu_end_shadow(void)
 {
 	u64 blocked = vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
-	u64 length = unlikely(vcpu->exit.reason == EXIT_MMIO) ? vcpu->arch.access_length
-							      : vmcs_read(VMCS_EXIT_LENGTH);
 
-	vmcs_write(VMCS_GUEST_RIP, vmcs_read(VMCS_GUEST_RIP) + length);
 	if (unlikely(blocked & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))) {
 		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
 			   blocked & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 	}
+}
+
+static inline void arch_vcpu_skip(struct vcpu *vcpu)
+{
+	u64 length = unlikely(vcpu->exit.reason == EXIT_MMIO) ? vcpu->arch.access_length
+							      : vmcs_read(VMCS_EXIT_LENGTH);
+
+	vmcs_write(VMCS_GUEST_RIP, vmcs_read(VMCS_GUEST_RIP) + length);
+	arch_vcpu_end_shadow();
 }
 
 /* Numbers as in enum gpr. A read of a device writes as many bits as its instruction says. */

@@ -36,6 +36,7 @@
 #define CR0_ET BIT(4)
 #define CR0_NE BIT(5)
 #define CR0_WP BIT(16)
+#define CR0_AM BIT(18)
 #define CR0_NW BIT(29)
 #define CR0_CD BIT(30)
 #define CR0_PG BIT(31)
@@ -43,10 +44,14 @@
 #define CR4_PAE BIT(5)
 #define CR4_VMXE BIT(13)
 #define CR4_OSXSAVE BIT(18)
+#define CR4_SMAP BIT(21)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
 #define RFLAGS_RESERVED BIT(1)
 #define RFLAGS_IF BIT(9)
+#define RFLAGS_DF BIT(10)
+#define RFLAGS_AC BIT(18)
 
 static inline u64 read_msr(u32 msr)
 {

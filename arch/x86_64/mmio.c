@@ -7,36 +7,13 @@
 
 #include "hyp/vm.h"
 
+#include "vcpu_vmx.h"
 #include "vdecode.h"
-#include "vwalk.h"
-
-#define CS_RIGHTS_LONG BIT(13)
-#define CS_RIGHTS_32 BIT(14)
-
-static unsigned code_bits(void)
-{
-	u64 rights = vmcs_read(VMCS_GUEST_CS_RIGHTS);
-
-	if ((vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) && (rights & CS_RIGHTS_LONG)) {
-		return 64;
-	}
-	return rights & CS_RIGHTS_32 ? 32 : 16;
-}
-
-static struct vwalk_paging paging(void)
-{
-	return (struct vwalk_paging){
-		.cr0 = vmcs_read(VMCS_GUEST_CR0),
-		.cr3 = vmcs_read(VMCS_GUEST_CR3),
-		.cr4 = vmcs_read(VMCS_GUEST_CR4),
-		.efer = vmcs_read(VMCS_GUEST_EFER),
-	};
-}
 
 /* A page at a time: the second one need not be there. Returns how many bytes came. */
 static u32 fetch(struct vcpu *vcpu, u64 at, u8 *bytes, u32 wanted)
 {
-	struct vwalk_paging p = paging();
+	struct vwalk_paging p = vcpu_paging();
 	u32 have = 0;
 
 	while (have < wanted) {
@@ -73,7 +50,7 @@ static u64 bits_written(const struct vdecode *d)
 void arch_vcpu_decode_access(struct vcpu *vcpu)
 {
 	u8 bytes[VDECODE_BYTES_MAX];
-	unsigned bits = code_bits();
+	unsigned bits = vcpu_code_bits();
 	u64 base = bits == 64 ? 0 : vmcs_read(VMCS_GUEST_CS_BASE);
 	u32 have = fetch(vcpu, base + vmcs_read(VMCS_GUEST_RIP), bytes, sizeof(bytes));
 	struct exit *e = &vcpu->exit;

@@ -32,6 +32,9 @@ static_assert(VMCS_HOST_RSP == FIELD_HOST_RSP, "enter.h");
 
 #define DR6_RESET 0xffff0ff0
 
+#define CS_RIGHTS_LONG BIT(13)
+#define CS_RIGHTS_32 BIT(14)
+
 bool vcpu_alloc(struct vcpu *vcpu)
 {
 	vcpu->arch.vmcs = hyp_alloc(PAGE_SIZE);
@@ -212,6 +215,29 @@ void vcpu_set_control(struct vcpu *vcpu, u32 control, bool on)
 		vcpu->arch.cpu_controls = controls;
 		vmcs_write(VMCS_CPU_CONTROLS, controls);
 	}
+}
+
+/* ---- How it is set up ------------------------------------------------------------------------ */
+
+unsigned vcpu_code_bits(void)
+{
+	u64 rights = vmcs_read(VMCS_GUEST_CS_RIGHTS);
+
+	if ((vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) && (rights & CS_RIGHTS_LONG)) {
+		return 64;
+	}
+	return rights & CS_RIGHTS_32 ? 32 : 16;
+}
+
+struct vwalk_paging vcpu_paging(void)
+{
+	return (struct vwalk_paging){
+		.cr0 = vmcs_read(VMCS_GUEST_CR0),
+		.cr3 = vmcs_read(VMCS_GUEST_CR3),
+		.cr4 = vmcs_read(VMCS_GUEST_CR4),
+		.efer = vmcs_read(VMCS_GUEST_EFER),
+		.reserved = BITS(63, arch_s2_ipa_bits()),
+	};
 }
 
 /* ---- Interrupts and time -----------------------------------------------------------------------

@@ -5,6 +5,8 @@
 #include "hyp/atomic.h"
 #include "hyp/vcpu.h"
 
+#include "vwalk.h"
+
 /* Its VMCS and the place of its FPU's state. vcpu_free() is safe after a failure, and again. */
 bool vcpu_alloc(struct vcpu *vcpu);
 void vcpu_free(struct vcpu *vcpu);
@@ -15,6 +17,12 @@ void vcpu_free(struct vcpu *vcpu);
 
 /* One of the processor-based controls, in the VMCS too if that changes it. */
 void vcpu_set_control(struct vcpu *vcpu, u32 control, bool on);
+
+/* How the code is read that it runs: 16, 32, 64. */
+unsigned vcpu_code_bits(void);
+
+/* How its page tables are. */
+struct vwalk_paging vcpu_paging(void);
 
 /* vinject_deliver() before the next entry. The vCPU's own CPU. */
 static inline void vcpu_request_delivery(struct vcpu *vcpu)

@@ -7,7 +7,14 @@
 
 struct vcpu;
 
-enum { EXCEPTION_UD = 6, EXCEPTION_DF = 8, EXCEPTION_GP = 13, EXCEPTION_PF = 14 };
+enum {
+	EXCEPTION_UD = 6,
+	EXCEPTION_DF = 8,
+	EXCEPTION_SS = 12,
+	EXCEPTION_GP = 13,
+	EXCEPTION_PF = 14,
+	EXCEPTION_AC = 17
+};
 
 /* The instruction that exited faults. An error code is pushed where that exception has one. */
 void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error);

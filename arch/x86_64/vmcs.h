@@ -60,12 +60,14 @@ enum vmcs_field {
 	VMCS_IDT_EVENT = 0x4408, /* was being delivered when the exit came */
 	VMCS_IDT_ERROR_CODE = 0x440a,
 	VMCS_EXIT_LENGTH = 0x440c,
+	VMCS_INSTRUCTION_INFO = 0x440e,
 
 	VMCS_GUEST_ES_LIMIT = 0x4800,
 	VMCS_GUEST_GDTR_LIMIT = 0x4810,
 	VMCS_GUEST_IDTR_LIMIT = 0x4812,
 	VMCS_GUEST_ES_RIGHTS = 0x4814,
 	VMCS_GUEST_CS_RIGHTS = 0x4816,
+	VMCS_GUEST_SS_RIGHTS = 0x4818,
 	VMCS_GUEST_INTERRUPTIBILITY = 0x4824,
 	VMCS_GUEST_ACTIVITY = 0x4826,
 	VMCS_GUEST_SYSENTER_CS = 0x482a,
@@ -111,17 +113,17 @@ enum vmcs_field {
 
 #define PIN_EXTERNAL_INTERRUPT BIT(0)
 #define PIN_NMI BIT(3)
+#define PIN_VIRTUAL_NMI BIT(5)
 #define PIN_PREEMPTION_TIMER BIT(6)
 
-#define PIN_VIRTUAL_NMI BIT(5)
 #define CPU_INTERRUPT_WINDOW BIT(2)
 #define CPU_HLT BIT(7)
 #define CPU_MWAIT BIT(10)
 #define CPU_CR8_LOAD BIT(19)
 #define CPU_CR8_STORE BIT(20)
+#define CPU_NMI_WINDOW BIT(22)
 #define CPU_IO BIT(24)
 #define CPU_MSR_BITMAP BIT(28)
-#define CPU_NMI_WINDOW BIT(22)
 #define CPU_MONITOR BIT(29)
 #define CPU_PAUSE BIT(30)
 #define CPU_SECONDARY BIT(31)
@@ -167,9 +169,9 @@ enum {
 
 #define BLOCKED_BY_STI BIT(0)
 #define BLOCKED_BY_MOV_SS BIT(1)
+#define BLOCKED_BY_NMI BIT(3) /* the guest's own: with PIN_VIRTUAL_NMI */
 
 #define EXIT_REASON_BASIC BITS(15, 0)
-#define BLOCKED_BY_NMI BIT(3) /* the guest's own: with PIN_VIRTUAL_NMI */
 
 static inline u64 vmcs_read(enum vmcs_field field)
 {

@@ -26,6 +26,7 @@
 #define MSR_VMX_TRUE_PIN 0x48d /* then CPU, EXIT, ENTRY */
 
 #define BASIC_REVISION BITS(30, 0)
+#define BASIC_STRING_INFORMATION BIT(54)
 #define BASIC_TRUE_CONTROLS BIT(55)
 #define MISC_TIMER_SHIFT BITS(4, 0)
 
@@ -90,8 +91,8 @@ static void read_first_controls(u64 basic)
 	static const struct control pin[] = {
 		{PIN_EXTERNAL_INTERRUPT, "exits for interrupts"},
 		{PIN_NMI, "exits for NMIs"},
-		{PIN_PREEMPTION_TIMER, "preemption timer"},
 		{PIN_VIRTUAL_NMI, "virtual NMIs"},
+		{PIN_PREEMPTION_TIMER, "preemption timer"},
 	};
 	static const struct control cpu[] = {
 		{CPU_MWAIT, "exits for MWAIT"},
@@ -102,15 +103,15 @@ static void read_first_controls(u64 basic)
 		{CPU_MSR_BITMAP, "MSR bitmaps"},
 		{CPU_SECONDARY, "EPT (secondary controls)"},
 	};
-
 	static const struct control at_times[] = {
 		{CPU_INTERRUPT_WINDOW, "exits for interrupt windows"},
 		{CPU_NMI_WINDOW, "exits for NMI windows"},
 	};
+
 	vmx.pin = need(read_msr(control_msr(MSR_VMX_PIN, basic)), pin, ARRAY_COUNT(pin));
 	vmx.cpu = need(read_msr(control_msr(MSR_VMX_CPU, basic)), cpu, ARRAY_COUNT(cpu));
-	/* What used to be always on: page tables are the guest's own affair. */
 	need(read_msr(control_msr(MSR_VMX_CPU, basic)), at_times, ARRAY_COUNT(at_times));
+	/* What used to be always on: page tables are the guest's own affair. */
 	vmx.cpu &= ~(u32)(BIT(15) | BIT(16)) | (u32)read_msr(control_msr(MSR_VMX_CPU, basic));
 }
 
@@ -181,6 +182,9 @@ void vmx_init(void)
 		boot_refuse("this CPU has no VMX (Bochs: cpu: model=corei7_skylake_x)");
 	}
 	basic = read_msr(MSR_VMX_BASIC);
+	if (!(basic & BASIC_STRING_INFORMATION)) {
+		boot_refuse("this CPU's VMX has no information about INS and OUTS");
+	}
 	vmx.revision = (u32)field_get(basic, BASIC_REVISION);
 	read_first_controls(basic);
 	read_switch_controls(basic);

@@ -4,12 +4,7 @@
 #include "hyp/log.h"
 #include "hyp/vm.h"
 
-#include "vinject.h"
-
-#define PORT_SIZE BITS(2, 0) /* less 1 */
-#define PORT_IN BIT(3)
-#define PORT_STRING BIT(4)
-#define PORT_NUMBER BITS(31, 16)
+#include "vport_string.h"
 
 void vport_add(struct vm *vm, struct vport_region region)
 {
@@ -35,10 +30,25 @@ static u64 ones(unsigned size)
 	return BITS(8 * size - 1, 0);
 }
 
-static void read_port(struct vcpu *vcpu, const struct vport_region *r, u32 port, unsigned size)
+u64 vport_read(struct vcpu *vcpu, u32 port, unsigned size)
 {
-	u64 value = r ? r->ops->read(r->device, vcpu, port - r->base, size) : ~0ull;
-	u64 old = vcpu->arch.gpr[GPR_RAX];
+	const struct vport_region *r = find(vcpu->vm, port, size);
+
+	return r ? r->ops->read(r->device, vcpu, port - r->base, size) : ~0ull;
+}
+
+void vport_write(struct vcpu *vcpu, u32 port, unsigned size, u64 value)
+{
+	const struct vport_region *r = find(vcpu->vm, port, size);
+
+	if (r) {
+		r->ops->write(r->device, vcpu, port - r->base, size, value);
+	}
+}
+
+static void read_register(struct vcpu *vcpu, u32 port, unsigned size)
+{
+	u64 value = vport_read(vcpu, port, size), old = vcpu->arch.gpr[GPR_RAX];
 
 	/* A narrow one leaves the rest of the register; of four bytes, it clears the upper half. */
 	vcpu->arch.gpr[GPR_RAX] =
@@ -49,17 +59,15 @@ void vport_access(struct vcpu *vcpu, u64 qualification)
 {
 	unsigned size = (unsigned)field_get(qualification, PORT_SIZE) + 1;
 	u32 port = (u32)field_get(qualification, PORT_NUMBER);
-	const struct vport_region *r = find(vcpu->vm, port, size);
 
 	if (unlikely(qualification & PORT_STRING)) {
-		vinject_exception(vcpu, EXCEPTION_GP, 0);
+		vport_string(vcpu, qualification);
 		return;
 	}
 	arch_vcpu_skip(vcpu);
 	if (qualification & PORT_IN) {
-		read_port(vcpu, r, port, size);
-	} else if (r) {
-		r->ops->write(r->device, vcpu, port - r->base, size,
-			      vcpu->arch.gpr[GPR_RAX] & ones(size));
+		read_register(vcpu, port, size);
+	} else {
+		vport_write(vcpu, port, size, vcpu->arch.gpr[GPR_RAX] & ones(size));
 	}
 }

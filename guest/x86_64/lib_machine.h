@@ -115,7 +115,9 @@ extern struct entry_state entry_state;
  */
 struct fault {
 	u32 count;
-	u32 vector; /* of the last of them */
+	u32 vector;  /* of the last of them, as the next two */
+	u64 error;   /* code, where it has one */
+	u64 address; /* CR2 */
 };
 void fault_expect(void);
 struct fault fault_end(void);
@@ -139,6 +141,7 @@ void apic_on(void);
 
 #define VECTOR_UD 6
 #define VECTOR_GP 13
+#define VECTOR_PF 14
 
 /* An exit that does nothing else: a hypercall that nobody has. */
 static inline void machine_exit(void)

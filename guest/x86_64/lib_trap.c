@@ -40,7 +40,7 @@ void fault_expect(void)
 {
 	u32 cpu = cpu_number();
 
-	faults[cpu] = (struct fault){0, 0};
+	faults[cpu] = (struct fault){0};
 	expected[cpu] = true;
 }
 
@@ -64,5 +64,7 @@ void trap(struct frame *frame)
 	}
 	faults[cpu].count++;
 	faults[cpu].vector = (u32)frame->vector;
+	faults[cpu].error = frame->error;
+	__asm__ volatile("mov %%cr2, %0" : "=r"(faults[cpu].address));
 	frame->ip += SKIPPED_BYTES;
 }

@@ -43,4 +43,10 @@ static inline bool cas_u64(u64 *p, u64 expected, u64 desired)
 					   __ATOMIC_RELAXED);
 }
 
+static inline bool cas_u32(u32 *p, u32 expected, u32 desired)
+{
+	return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_RELAXED);
+}
+
 #endif

@@ -186,6 +186,13 @@ static inline bool vm_memory_contains(const struct vm *vm, gpa_t a, u64 size)
 enum status vm_memory_read(struct vm *vm, gpa_t from, void *to, u64 size);
 enum status vm_memory_write(struct vm *vm, gpa_t to, const void *from, u64 size);
 
+/*
+ * As the guest's own locked instruction: what lies at `at`, `size` bytes (4 or 8, and aligned to
+ * that), becomes `desired` if it is `expected`. AGAIN: it was something else. INVALID and NOMEM as
+ * above, and INVALID where it is not aligned.
+ */
+enum status vm_memory_swap(struct vm *vm, gpa_t at, unsigned size, u64 expected, u64 desired);
+
 /* Bytes of host memory that back this VM's RAM now. */
 u64 vm_memory_current(const struct vm *vm);
 

@@ -399,4 +399,43 @@ TEST_P(VmMemory, lamina_reads_and_writes_across_pages_and_faults_them_in)
 	EXPECT_EQ(vm_memory_write(vm, gpa(0), in.data(), 1), INVALID);
 }
 
+TEST_F(VmMemory, a_word_is_swapped_only_for_what_it_was_expected_to_be)
+{
+	u64 word = 0x1111222233334444, found;
+
+	build(MIB(16), 0);
+	ASSERT_EQ(vm_memory_write(vm, gpa(kRam + 8), &word, 8), OK);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + 8), 8, word + 1, 5), AGAIN);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + 12), 4, 0x11112222, 0xaaaabbbb), OK);
+	EXPECT_EQ(vm_memory_read(vm, gpa(kRam + 8), &found, 8), OK);
+	EXPECT_EQ(found, 0xaaaabbbb33334444u);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + 8), 8, found, 5), OK);
+	EXPECT_EQ(vm_memory_read(vm, gpa(kRam + 8), &found, 8), OK);
+	EXPECT_EQ(found, 5u);
+}
+
+TEST_F(VmMemory, a_swap_faults_its_page_in_and_takes_a_right_back)
+{
+	struct s2_batch batch;
+
+	build(MIB(16), 0, true);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + MIB(1)), 8, 0, 7), OK);
+	EXPECT_EQ(vm->counters.pages_4k, 1u);
+	s2_batch_open(&batch, &vm->s2);
+	ASSERT_EQ(s2_protect(&vm->s2, gpa(kRam + MIB(1)), PAGE_SIZE, S2_READ, &batch), OK);
+	s2_batch_close(&batch);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + MIB(1)), 8, 7, 8), OK);
+	EXPECT_EQ(vm->counters.permission_faults, 1u);
+	EXPECT_EQ(*(const u64 *)bytes_at(kRam + MIB(1)), 8u);
+}
+
+TEST_F(VmMemory, a_swap_outside_ram_or_not_aligned_is_refused)
+{
+	build(MIB(16), 0);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + MIB(16)), 4, 0, 1), INVALID);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam - 8), 8, 0, 1), INVALID);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + 4), 8, 0, 1), INVALID);
+	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + 2), 4, 0, 1), INVALID);
+}
+
 } // namespace
