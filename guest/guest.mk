@@ -12,7 +12,8 @@ SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common 
 	-fno-stack-protector -fno-tree-loop-distribute-patterns -mgeneral-regs-only $(SMALL_FLAGS_$(ARCH)) \
 	-Iguest -Iguest/$(ARCH) $(WARN)
 SMALL_FLAGS_arm64 = -fpie -march=armv8-a -mno-outline-atomics -mstrict-align
-SMALL_FLAGS_x86_64 = -fno-pie -mno-red-zone -fcf-protection=none
+# gcc 12 ends an interrupt handler that it shrink-wrapped by RET where it leaves early.
+SMALL_FLAGS_x86_64 = -fno-pie -mno-red-zone -fcf-protection=none -fno-shrink-wrap
 SMALL_LIB = $(notdir $(wildcard guest/lib*.c guest/$(ARCH)/lib*.c))
 
 guests: $(SMALL:%=$(G)/%.bin)
