@@ -29,6 +29,8 @@ static struct {
 	struct vcpu *sleeping; /* BLOCKED with a deadline, by deadline */
 	u32 on_count;	       /* vCPUs that are not OFF */
 	u64 vruntime_floor; /* the most that a vCPU taken to run has had: sleepers catch up to it */
+	/* Each CPU's own: to whom the vCPU that is loaded there gives its turn, or NULL. */
+	struct vcpu *named[CPU_MAX];
 } sched;
 
 static struct {
@@ -184,6 +186,18 @@ bool sched_start(struct vcpu *vcpu)
 	return was_off;
 }
 
+bool sched_yield_to(struct vcpu *to)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (load_relaxed(&to->state) != VCPU_RUNNABLE) {
+		return false;
+	}
+	sched.named[cpu->id] = to;
+	atomic_or(&cpu->current->requests, VCPU_REQUEST_YIELD);
+	return true;
+}
+
 void sched_tick(void)
 {
 	struct cpu *cpu = this_cpu();
@@ -250,7 +264,29 @@ static void charge(struct vcpu *vcpu, u64 now)
 	vcpu->changed_at = now;
 }
 
-/* The vCPU with the least virtual run time, or NULL: this CPU is then idle. */
+/* Did this CPU's vCPU give its turn to somebody, and may that have it? What it runs is charged to
+ * it as ever, so turns that a guest's vCPUs give each other keep nobody waiting more than a slice.
+ */
+static bool named_goes_first(const struct cpu *cpu)
+{
+	const struct vcpu *named = sched.named[cpu->id];
+
+	return named && named->state == VCPU_RUNNABLE &&
+	       named->vruntime <= sched.runnable->vruntime + SLICE_NS;
+}
+
+static struct vcpu *take_first(struct cpu *cpu)
+{
+	struct vcpu *first = named_goes_first(cpu) ? sched.named[cpu->id] : sched.runnable;
+
+	sched.named[cpu->id] = NULL;
+	if (first) {
+		list_remove(&sched.runnable, first);
+	}
+	return first;
+}
+
+/* The vCPU with the least virtual run time, or the one that was named; NULL: this CPU is idle. */
 static struct vcpu *choose(struct cpu *cpu)
 {
 	u64 now = arch_now();
@@ -259,9 +295,8 @@ static struct vcpu *choose(struct cpu *cpu)
 	lock_take(&sched.lock);
 	cpu->idle = false;
 	wake_sleepers(now);
-	vcpu = sched.runnable;
+	vcpu = take_first(cpu);
 	if (vcpu) {
-		sched.runnable = vcpu->next;
 		start_running(cpu, vcpu, now);
 		if (sched.runnable && find_idle()) {
 			call_for_cpu();
@@ -289,9 +324,11 @@ static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave)
 		stays = false;
 	} else {
 		stays = !sched.runnable ||
-			vcpu->vruntime < sched.runnable->vruntime + YIELD_GRAIN_NS;
+			(!named_goes_first(cpu) &&
+			 vcpu->vruntime < sched.runnable->vruntime + YIELD_GRAIN_NS);
 	}
 	if (stays) {
+		sched.named[cpu->id] = NULL;
 		if (sched.runnable && find_idle()) {
 			call_for_cpu();
 		}

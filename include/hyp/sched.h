@@ -16,6 +16,13 @@ noreturn_fn void sched_loop(void);
 /* Makes a BLOCKED vCPU runnable and finds it a CPU; nothing otherwise. */
 void sched_wake(struct vcpu *vcpu);
 
+/*
+ * The vCPU that is loaded here gives its turn to `to`, if that waits for a CPU; it leaves the guest
+ * for that when it would enter it next. Who has had a slice less than `to` still goes first.
+ * False: `to` does not wait, and nothing happens.
+ */
+bool sched_yield_to(struct vcpu *to);
+
 /* Makes an OFF vCPU runnable. Returns false, and changes nothing, when it was not OFF. */
 bool sched_start(struct vcpu *vcpu);
 

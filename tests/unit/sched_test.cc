@@ -1,6 +1,7 @@
 // The scheduler on one fake CPU: fake guests that burn fake time, and how it was shared out.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstring>
 #include <functional>
@@ -188,6 +189,85 @@ TEST_F(Sched, a_paused_guest_does_not_run_until_it_is_unpaused)
 	run();
 	EXPECT_EQ(ran_paused, 0u);
 	EXPECT_GT(other->vcpus[0]->run_ns, 190000000u);
+}
+
+// Of three that wait, the last in the queue is named; what it runs is charged to it, so that in the
+// end each had its share.
+TEST_F(Sched, a_turn_goes_to_who_is_named_and_shares_stay_what_they_were)
+{
+	struct vm *a = add_guest("a", 2, 256), *b = add_guest("b", 1, 256),
+		  *c = add_guest("c", 1, 256);
+	u64 given = 0, followed = 0, next = 0;
+	struct vcpu *named = nullptr;
+
+	script = [&](struct vcpu *vcpu) {
+		if (named) {
+			followed += vcpu == named;
+			named = nullptr;
+		}
+		burn(vcpu, 100000);
+		if (fake_now > 1000000000) {
+			for (struct vm *vm : {a, b, c}) {
+				vm_off(vm);
+			}
+			return;
+		}
+		if (vcpu->vm == a && vcpu->id == 0) {
+			vcpu_on(a->vcpus[1], 0, 0);
+			if (fake_now >= next && sched_yield_to(a->vcpus[1])) {
+				next = fake_now + 25000000;
+				named = a->vcpus[1];
+				given++;
+			}
+		}
+	};
+	run();
+	EXPECT_GT(given, 20u);
+	EXPECT_GT(followed, given * 3 / 4);
+	for (struct vcpu *vcpu : {a->vcpus[0], a->vcpus[1], b->vcpus[0], c->vcpus[0]}) {
+		EXPECT_NEAR((double)vcpu->run_ns, 2.5e8, 2.5e7);
+	}
+}
+
+TEST_F(Sched, two_that_give_each_other_turns_keep_nobody_waiting)
+{
+	struct vm *pair = add_guest("pair", 2, 256), *other = add_guest("other", 1, 256);
+	u64 other_ran_at = 0, longest = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		if (vcpu->vm == other) {
+			longest = std::max(longest, fake_now - other_ran_at);
+		}
+		burn(vcpu, 100000);
+		if (vcpu->vm == other) {
+			other_ran_at = fake_now;
+		} else {
+			vcpu_on(pair->vcpus[1], 0, 0);
+			sched_yield_to(pair->vcpus[!vcpu->id]);
+		}
+		if (fake_now > 1000000000) {
+			vm_off(pair);
+			vm_off(other);
+		}
+	};
+	run();
+	EXPECT_NEAR((double)other->vcpus[0]->run_ns, 3.3e8, 3.3e7);
+	EXPECT_LT(longest, 60000000u);
+}
+
+TEST_F(Sched, no_turn_is_given_to_who_does_not_wait)
+{
+	struct vm *vm = add_guest("vm", 2, 256);
+	u64 given = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		burn(vcpu, 1000);
+		given += sched_yield_to(vm->vcpus[0]) + sched_yield_to(vm->vcpus[1]);
+		EXPECT_EQ(vcpu->requests, 0u);
+		vm_off(vm);
+	};
+	run();
+	EXPECT_EQ(given, 0u);
 }
 
 TEST_F(Sched, racing_cpu_on_succeeds_once_and_off_can_be_turned_on_again)
