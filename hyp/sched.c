@@ -398,7 +398,7 @@ static void run(struct cpu *cpu, struct vcpu *vcpu)
 		}
 	}
 	deadline = leave == LEAVE_BLOCK ? arch_vcpu_deadline(vcpu) : ~0ull;
-	arch_vcpu_put(vcpu);
+	arch_vcpu_put(vcpu, leave == LEAVE_YIELD || leave == LEAVE_RELAX);
 	store_relaxed(&cpu->current, (struct vcpu *)NULL);
 	settle(vcpu, leave, deadline);
 }

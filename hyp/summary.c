@@ -130,6 +130,20 @@ static void print_use(const struct vm *vm)
 		      units_count(c.irqs_injected).text, units_count(c.console_bytes).text);
 }
 
+/* Of what guests and Lamina do for each other without an exit, or for one that is spared. */
+static void print_paravirtual(const struct vm *vm)
+{
+	struct vm_counters c = summary_counters(vm);
+
+	if (c.eois_skipped | c.pv_flushes | c.pv_kicks | c.pv_yields) {
+		console_print("d%u paravirtual: interrupts ended %s, flushes %s, kicks %s, "
+			      "turns %s\n",
+			      vm->number, units_count(c.eois_skipped).text,
+			      units_count(c.pv_flushes).text, units_count(c.pv_kicks).text,
+			      units_count(c.pv_yields).text);
+	}
+}
+
 static void print_exits(const struct vm *vm)
 {
 	struct summary_exits exits = summary_exits(vm);
@@ -181,6 +195,7 @@ void summary_print(enum run_status status)
 	}
 	for (u32 i = 0; i < vm_count; i++) {
 		print_use(vms[i]);
+		print_paravirtual(vms[i]);
 		print_exits(vms[i]);
 		exercise_print(vms[i]);
 	}

@@ -164,7 +164,8 @@ void arch_vcpu_load(struct vcpu *vcpu)
 	isb();
 }
 
-void arch_vcpu_put(struct vcpu *vcpu)
+/* DEN0057 has no word that tells a guest whether its vCPU was preempted. */
+void arch_vcpu_put(struct vcpu *vcpu, unused bool preempted)
 {
 	save_timers(&vcpu->arch);
 	isb();

@@ -63,7 +63,7 @@ void arch_vcpu_load(unused struct vcpu *vcpu)
 {
 }
 
-void arch_vcpu_put(unused struct vcpu *vcpu)
+void arch_vcpu_put(unused struct vcpu *vcpu, unused bool preempted)
 {
 }
 

@@ -12,6 +12,8 @@
 #include "hyp/types.h"
 
 #include "s2_ept_check.h"
+#include "vkvm_eoi.h"
+#include "vkvm_steal.h"
 #include "vlapic.h"
 
 /* General registers as instructions number them; then what a decoded access may name, too. */
@@ -87,6 +89,10 @@ struct arch_vcpu {
 	u64 pending_event; /* was being delivered at an exit, and is delivered at the next entry */
 	u64 pending_error;
 	u32 waiting_nmi; /* another CPU's; atomic */
+	u32 kicked;	 /* by another vCPU, and no HLT has ended by it; atomic */
+	bool halted;	 /* it left its CPU for a HLT, and was not entered since */
+	struct vkvm_steal steal;
+	struct vkvm_eoi eoi;
 	struct vlapic lapic;
 };
 

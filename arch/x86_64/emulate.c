@@ -1,23 +1,24 @@
 /* Exits that only x86-64 has: one switch over the VMCS's own numbers, each case hands over. */
-#include <asm/kvm_para.h>
 #include <asm/vmx.h>
 
 #include "arch/vm.h"
-
 #include "hyp/probe.h"
+#include "hyp/sched.h"
 
 #include "arch_enter.h"
 #include "ept_fault.h"
+#include "vapic.h"
 #include "vcpu_vmx.h"
 #include "vcpuid.h"
 #include "vcr.h"
+#include "vhalt.h"
 #include "vinject.h"
+#include "vkvm_call.h"
 #include "vmsr.h"
 #include "vport.h"
 
-/* KVM's convention: the number in RAX, the answer, too; only the kernel may call (3, CPL in
- * SS.DPL). */
-#define HYPERCALL_NOT_THERE (-1000ll)
+static const struct vkvm_call_ops call_ops = {
+	.kick = vhalt_kick, .yield = sched_yield_to, .send = vapic_send};
 
 static void cpuid_exit(struct vcpu *vcpu)
 {
@@ -38,13 +39,25 @@ static void cpuid_exit(struct vcpu *vcpu)
 	arch_vcpu_skip(vcpu);
 }
 
+static bool is_in_64_bit_code(void)
+{
+	return (vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) &&
+	       (vmcs_read(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
+}
+
 static void hypercall(struct vcpu *vcpu)
 {
 	u64 *gpr = vcpu->arch.gpr;
-	const u64 args[] = {gpr[GPR_RBX], gpr[GPR_RCX], gpr[GPR_RDX]};
+	struct vkvm_call call = {
+		.number = gpr[GPR_RAX],
+		.args = {gpr[GPR_RBX], gpr[GPR_RCX], gpr[GPR_RDX], gpr[GPR_RSI]},
+		.kernel = field_get(vmcs_read(VMCS_GUEST_SS_RIGHTS), RIGHTS_LEVEL) == 0,
+		.wide = is_in_64_bit_code(),
+	};
 
-	if (!probe_call(vcpu, gpr[GPR_RAX] - PROBE_CALLS, args, &gpr[GPR_RAX])) {
-		gpr[GPR_RAX] = (u64)HYPERCALL_NOT_THERE;
+	if (!call.kernel ||
+	    !probe_call(vcpu, call.number - PROBE_CALLS, call.args, &gpr[GPR_RAX])) {
+		gpr[GPR_RAX] = vkvm_call(vcpu, &call, &call_ops);
 	}
 	arch_vcpu_skip(vcpu);
 }

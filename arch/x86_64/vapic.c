@@ -97,6 +97,21 @@ bool vapic_from_ioapic(void *vm, const struct vapic_message *message)
 	return send(vm, NULL, message);
 }
 
+bool vapic_send(struct vcpu *target, const struct vapic_message *message)
+{
+	bool taken = vlapic_matches(&target->arch.lapic, NULL, message);
+
+	if (taken) {
+		deliver(target, message);
+	}
+	return taken;
+}
+
+void vapic_settle(struct vcpu *vcpu)
+{
+	vkvm_eoi_take_back(vcpu->vm, &vcpu->arch.eoi, &vcpu->arch.lapic);
+}
+
 /* ---- The page ----------------------------------------------------------------------------------
  *
  * It is each vCPU's own, and where its IA32_APIC_BASE says. On RAM a CPU would see its page, and
@@ -148,14 +163,17 @@ void vapic_reset(struct vcpu *vcpu, bool init_only)
 /* Its registers are 32 bits wide, and software is to access them so (10.4.1). */
 static u64 read_page(unused void *device, struct vcpu *vcpu, u64 offset, unsigned size)
 {
-	u64 value = size == 4 ? vlapic_read(&vcpu->arch.lapic, (u32)offset, arch_now()) : ~0ull;
+	u64 value;
 
+	vapic_settle(vcpu);
+	value = size == 4 ? vlapic_read(&vcpu->arch.lapic, (u32)offset, arch_now()) : ~0ull;
 	return size == 8 ? value : value & BITS(8 * size - 1, 0);
 }
 
 static void write_page(unused void *device, struct vcpu *vcpu, u64 offset, unsigned size, u64 value)
 {
 	if (size == 4) {
+		vapic_settle(vcpu);
 		vlapic_write(&vcpu->arch.lapic, (u32)offset, arch_now(), (u32)value);
 		vcpu_request_delivery(vcpu);
 	}

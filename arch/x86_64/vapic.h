@@ -25,6 +25,13 @@ bool vapic_write_base(struct vcpu *vcpu, u64 base);
 /* For vm_mmio_add, where the page is at first: what answers there when the page does not. */
 extern const struct mmio_ops vapic_absent_ops;
 
+/* Before anybody looks at what the vCPU's local APIC has in service: an interrupt that the guest
+ * ended without an exit has ended. The vCPU is loaded. */
+void vapic_settle(struct vcpu *vcpu);
+
+/* To this vCPU alone, whose id is the destination. True: it takes it. Any CPU. */
+bool vapic_send(struct vcpu *target, const struct vapic_message *message);
+
 /* A vioapic_send_fn; `vm` is a struct vm. Any CPU. */
 bool vapic_from_ioapic(void *vm, const struct vapic_message *message);
 

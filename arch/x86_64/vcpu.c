@@ -15,6 +15,7 @@
 #include "s2_machine.h"
 #include "vapic.h"
 #include "vcpu_vmx.h"
+#include "vhalt.h"
 #include "vinject.h"
 #include "vmcs.h"
 #include "vmcs_init.h"
@@ -97,7 +98,10 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	}
 	a->start = start_of(vcpu, entry, context);
 	a->pending_event = 0;
-	a->waiting_nmi = 0;
+	a->waiting_nmi = a->kicked = 0;
+	a->halted = false;
+	a->steal = (struct vkvm_steal){0};
+	a->eoi = (struct vkvm_eoi){0};
 	a->cr2 = 0;
 	for (unsigned i = 0; i < ARRAY_COUNT(a->dr); i++) {
 		a->dr[i] = 0;
@@ -167,16 +171,17 @@ static void save_registers(struct arch_vcpu *a)
 /*
  * One VPID is all of a VM's. Its vCPUs take turns here with tables of their own, so what one of
  * them left is forgotten before another one runs; and so is what this one left before it was
- * elsewhere.
+ * elsewhere. And where others of the VM asked for it while it waited.
  */
 static void take_over_translations(struct vcpu *vcpu)
 {
+	bool asked = vkvm_steal_take_up(vcpu->vm, &vcpu->arch.steal, vcpu->stolen_ns);
 	struct cpu *cpu = this_cpu();
 
 	if (!vmx.vpid) {
 		return;
 	}
-	if (cpu->arch.last_vcpu != vcpu || vcpu->arch.last_cpu != cpu) {
+	if (asked || cpu->arch.last_vcpu != vcpu || vcpu->arch.last_cpu != cpu) {
 		vmx_invvpid((u16)S2_IDENT_NUMBER(vcpu->vm->s2.ident));
 	}
 	cpu->arch.last_vcpu = vcpu;
@@ -199,8 +204,12 @@ void arch_vcpu_load(struct vcpu *vcpu)
 	vcpu_request_delivery(vcpu);
 }
 
-void arch_vcpu_put(struct vcpu *vcpu)
+/* Between two of its instructions: none of them goes on with what was translated before. */
+void arch_vcpu_put(struct vcpu *vcpu, bool preempted)
 {
+	if (preempted) {
+		vkvm_steal_tell_preempted(vcpu->vm, &vcpu->arch.steal);
+	}
 	save_registers(&vcpu->arch);
 	vmclear(vcpu->arch.vmcs);
 	vcpu->arch.launched = false;
@@ -245,20 +254,39 @@ struct vwalk_paging vcpu_paging(void)
 
 void arch_vcpu_sync_irqs(struct vcpu *vcpu)
 {
-	vlapic_timer_expire(&vcpu->arch.lapic, arch_now());
-	vinject_deliver(vcpu);
-}
-
-/* A HLT ends with what is delivered: what is masked or blocked does not end it. */
-bool arch_vcpu_has_irq(struct vcpu *vcpu)
-{
 	struct arch_vcpu *a = &vcpu->arch;
 
+	vapic_settle(vcpu);
+	vhalt_sync(vcpu);
 	vlapic_timer_expire(&a->lapic, arch_now());
-	return (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) ||
-	       (load_relaxed(&a->waiting_nmi) &&
-		!(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI)) ||
-	       (vlapic_pending(&a->lapic) >= 0 && (vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_IF));
+	vinject_deliver(vcpu);
+	vkvm_eoi_offer(vcpu->vm, &a->eoi, &a->lapic);
+}
+
+/* Masked interrupts do not end a HLT. */
+static bool can_take_irq(struct vcpu *vcpu)
+{
+	struct vlapic *lapic = &vcpu->arch.lapic;
+
+	vapic_settle(vcpu);
+	vlapic_timer_expire(lapic, arch_now());
+	return vlapic_pending(lapic) >= 0 && (vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_IF);
+}
+
+static bool can_take_nmi(const struct vcpu *vcpu)
+{
+	return load_relaxed(&vcpu->arch.waiting_nmi) &&
+	       !(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI);
+}
+
+/* A HLT ends with what is delivered, or by a kick: what is masked or blocked does not end it. */
+bool arch_vcpu_has_irq(struct vcpu *vcpu)
+{
+	bool ends = vhalt_take_kick(vcpu) || (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) ||
+		    can_take_nmi(vcpu) || can_take_irq(vcpu);
+
+	vcpu->arch.halted = !ends;
+	return ends;
 }
 
 u64 arch_vcpu_deadline(struct vcpu *vcpu)
@@ -268,7 +296,8 @@ u64 arch_vcpu_deadline(struct vcpu *vcpu)
 
 void arch_vcpu_trap_idle(struct vcpu *vcpu, bool trap)
 {
-	vcpu_set_control(vcpu, CPU_HLT | CPU_PAUSE, trap);
+	vcpu_set_control(vcpu, CPU_PAUSE, trap);
+	vhalt_trap(vcpu, trap);
 }
 
 void arch_vcpu_inject_abort(struct vcpu *vcpu)

@@ -31,8 +31,6 @@ enum { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW_KIND };
 #define CR4_UINTR BIT(25)
 #define CR4_ABSENT (CR4_VMXE | CR4_SMXE | CR4_LA57 | CR4_KEYS | CR4_CET | CR4_UINTR | BITS(63, 26))
 
-#define CS_RIGHTS_LONG BIT(13)
-
 static u64 read_cr0(void)
 {
 	return (vmcs_read(VMCS_GUEST_CR0) & ~CR0_OWNED) | (vmcs_read(VMCS_CR0_SHADOW) & CR0_OWNED);
@@ -95,7 +93,7 @@ static bool is_legal_cr0(u64 value, u64 efer)
 	return !(value & ~CR0_DEFINED) && !(paging && !(value & CR0_PE)) &&
 	       !((value & CR0_NW) && !(value & CR0_CD)) &&
 	       !(paging && (efer & EFER_LME) && !(efer & EFER_LMA) &&
-		 (!(vcr_cr4() & CR4_PAE) || (vmcs_read(VMCS_GUEST_CS_RIGHTS) & CS_RIGHTS_LONG)));
+		 (!(vcr_cr4() & CR4_PAE) || (vmcs_read(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG)));
 }
 
 /* Paging goes on or off: with it goes long mode, where the guest has asked for that. */

@@ -171,6 +171,13 @@ enum {
 #define BLOCKED_BY_MOV_SS BIT(1)
 #define BLOCKED_BY_NMI BIT(3) /* the guest's own: with PIN_VIRTUAL_NMI */
 
+/* Rights of a segment (25.4.1): CS says whether code is 64-bit, SS at which level it runs. */
+#define RIGHTS_LEVEL BITS(6, 5)
+#define RIGHTS_LONG BIT(13)
+
+/* Of VMCS_GUEST_ACTIVITY (25.4.2). */
+enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1 };
+
 #define EXIT_REASON_BASIC BITS(15, 0)
 
 static inline u64 vmcs_read(enum vmcs_field field)

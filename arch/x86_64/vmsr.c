@@ -74,11 +74,18 @@ static void report_unknown(struct vcpu *vcpu, u32 msr, const char *verb)
 bool vmsr_read(struct vcpu *vcpu, u32 msr, u64 *value)
 {
 	if (is_lapic(msr)) {
+		vapic_settle(vcpu);
 		return vlapic_read_msr(&vcpu->arch.lapic, msr, arch_now(), value);
 	}
 	switch (msr) {
 	case MSR_KVM_SYSTEM_TIME_NEW:
 		*value = vcpu->arch.kvmclock;
+		return true;
+	case MSR_KVM_STEAL_TIME:
+		*value = vcpu->arch.steal.msr;
+		return true;
+	case MSR_KVM_PV_EOI_EN:
+		*value = vcpu->arch.eoi.msr;
 		return true;
 	case MSR_MISC_ENABLE:
 		*value = vcpu->arch.misc_enable | MISC_ENABLE_FAST_STRINGS;
@@ -93,9 +100,17 @@ bool vmsr_read(struct vcpu *vcpu, u32 msr, u64 *value)
 	}
 }
 
+/* Whatever was in service may be offered now, or may not. */
+static bool write_eoi_place(struct vcpu *vcpu, u64 value)
+{
+	vcpu_request_delivery(vcpu);
+	return vkvm_eoi_set(vcpu->vm, &vcpu->arch.eoi, &vcpu->arch.lapic, value);
+}
+
 /* What is written may be what an interrupt waits for: priority, end, enable, self-IPI. */
 static bool write_lapic(struct vcpu *vcpu, u32 msr, u64 value)
 {
+	vapic_settle(vcpu);
 	vcpu_request_delivery(vcpu);
 	if (msr == VLAPIC_MSR_BASE) {
 		return vapic_write_base(vcpu, value);
@@ -113,6 +128,10 @@ bool vmsr_write(struct vcpu *vcpu, u32 msr, u64 value)
 		return vkvmclock_set(vcpu, value);
 	case MSR_KVM_WALL_CLOCK_NEW:
 		return vkvmclock_tell_wall(vcpu, value);
+	case MSR_KVM_STEAL_TIME:
+		return vkvm_steal_set(vcpu->vm, &vcpu->arch.steal, value, vcpu->stolen_ns);
+	case MSR_KVM_PV_EOI_EN:
+		return write_eoi_place(vcpu, value);
 	case MSR_MISC_ENABLE:
 		vcpu->arch.misc_enable = value;
 		return true;

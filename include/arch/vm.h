@@ -40,9 +40,12 @@ void arch_vcpu_init(struct vcpu *vcpu);
 /* Registers as after power-on, then pc = entry, first argument = context. Not loaded anywhere. */
 void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context);
 
-/* Puts the vCPU's state into this CPU / takes it out again. Interrupts masked. */
+/*
+ * Puts the vCPU's state into this CPU / takes it out again. Interrupts masked, no lock held.
+ * `preempted`: it would run on, and others go first; not when it waits or stops.
+ */
 void arch_vcpu_load(struct vcpu *vcpu);
-void arch_vcpu_put(struct vcpu *vcpu);
+void arch_vcpu_put(struct vcpu *vcpu, bool preempted);
 
 /* VCPU_REQUEST_IRQ: brings pending interrupts to where entry delivers them. The vCPU is loaded. */
 void arch_vcpu_sync_irqs(struct vcpu *vcpu);

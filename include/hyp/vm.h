@@ -49,7 +49,11 @@ enum vm_state {
 	X(permission_faults) /* a right that was withheld was given back */                        \
 	X(console_bytes)                                                                           \
 	X(irqs_injected)                                                                           \
-	X(stolen_ns) /* runnable, but not running, summed over vCPUs */                            \
+	X(eois_skipped) /* interrupts that the guest ended without an exit */                      \
+	X(pv_flushes)	/* translations forgotten as another vCPU asked while this one waited */   \
+	X(pv_kicks)	/* idle vCPUs woken by another one's call */                               \
+	X(pv_yields)	/* turns that a vCPU gave to another one */                                \
+	X(stolen_ns)	/* runnable, but not running, summed over vCPUs */                         \
 	X(run_ns)
 
 struct vm_counters {

@@ -201,7 +201,16 @@ TEST_F(Summary, table_has_a_line_a_guest_and_its_top_exits)
 		  text.npos)
 		<< text;
 	EXPECT_EQ(text.find("d2 exits:"), text.npos) << "there were none";
+	EXPECT_EQ(text.find("paravirtual"), text.npos) << "nor of these";
 	EXPECT_NE(text.find("nothing leaked"), text.npos) << text;
+}
+
+TEST_F(Summary, paravirtual_help_is_told_where_there_was_some)
+{
+	guest[1].counters.pv_kicks = 12;
+	EXPECT_NE(print().find("d2 paravirtual: interrupts ended 0, flushes 0, kicks 12, "
+			       "turns 0\n"),
+		  std::string::npos);
 }
 
 TEST_F(Summary, table_fits_a_terminal)
@@ -212,6 +221,8 @@ TEST_F(Summary, table_fits_a_terminal)
 		guest[i].end_ns = 99999 * SECOND_NS;
 		guest[i].counters.memory_peak = MIB(1000) + MIB(1) / 2;
 		guest[i].counters.pgfault = 999999;
+		guest[i].counters.eois_skipped = guest[i].counters.pv_flushes = 999999;
+		guest[i].counters.pv_kicks = guest[i].counters.pv_yields = 999999;
 		vcpu[i].exits[EXIT_REGISTER] = 333333;
 		vcpu[i].exits[EXIT_INTERRUPT] = 333333;
 		vcpu[i].exits[EXIT_HYPERCALL] = 333333;

@@ -120,7 +120,10 @@ TEST(VCpuid, says_that_it_is_kvm_to_whom_wants_its_clock)
 	std::memcpy(name + 8, &r.d, 4);
 	EXPECT_STREQ(name, "KVMKVMKVM");
 	EXPECT_EQ(r.a, 0x40000001u);
-	EXPECT_EQ(ask(0x40000001, 0, {}).a, BIT(3) | BIT(24));
+	// Clock, stolen time, ends of interrupts, kicks, flushes, interrupts to many, turns.
+	EXPECT_EQ(ask(0x40000001, 0, {}).a,
+		  BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(11) | BIT(13) | BIT(24));
+	EXPECT_EQ(ask(0x40000001, 0, {}).d, 0u) << "no CPU is promised to a vCPU alone";
 }
 
 TEST(VCpuid, state_that_is_switched_is_told_and_no_other)
