@@ -115,12 +115,22 @@ extern struct entry_state entry_state;
  */
 struct fault {
 	u32 count;
-	u32 vector;  /* of the last of them, as the next two */
-	u64 error;   /* code, where it has one */
+	u32 vector;  /* of the last of them, as all that follows */
+	u64 error;   /* code; 0 where there is none */
 	u64 address; /* CR2 */
+	u64 ip;
 };
 void fault_expect(void);
 struct fault fault_end(void);
+
+/*
+ * Where CPU 0 goes on after its next exception, in 64-bit mode, instead; ip is 0 otherwise. No
+ * other register is as it was.
+ */
+struct fault_resume {
+	u64 ip, sp;
+};
+extern struct fault_resume fault_resume;
 
 /* Where `vector` enters, below GATES; interrupts may come while irq_enable() is in force. */
 #define GATES 96
@@ -142,6 +152,11 @@ void apic_on(void);
 #define VECTOR_UD 6
 #define VECTOR_GP 13
 #define VECTOR_PF 14
+
+/* Segments of start.S. */
+#define SELECTOR_CODE32 0x08
+#define SELECTOR_CODE64 0x10
+#define SELECTOR_DATA 0x18
 
 /* An exit that does nothing else: a hypercall that nobody has. */
 static inline void machine_exit(void)

@@ -1,7 +1,6 @@
 /* Exceptions: recorded where one is expected, else the end of the guest. */
 #include "lib.h"
 
-#define CODE64 0x10
 #define GATE_PRESENT_INTERRUPT 0x8e00ull
 #define STUB_SIZE 16
 #define EXCEPTIONS 32
@@ -16,6 +15,8 @@ struct frame {
 extern u64 idt[];
 extern char vectors[];
 
+struct fault_resume fault_resume;
+
 static bool expected[CPUS_MAX];
 static struct fault faults[CPUS_MAX];
 
@@ -23,8 +24,8 @@ void gate_set(u32 vector, void (*handler)(void *frame))
 {
 	u64 at = (u64)handler;
 
-	idt[2 * vector] = (at & 0xffff) | (u64)CODE64 << 16 | GATE_PRESENT_INTERRUPT << 32 |
-			  (at & 0xffff0000) << 32;
+	idt[2 * vector] = (at & 0xffff) | (u64)SELECTOR_CODE64 << 16 |
+			  GATE_PRESENT_INTERRUPT << 32 | (at & 0xffff0000) << 32;
 	idt[2 * vector + 1] = at >> 32;
 }
 
@@ -52,19 +53,41 @@ struct fault fault_end(void)
 	return faults[cpu];
 }
 
+/*
+ * Wherever it was: another mode, another privilege level, another stack. Without IRET, so that it
+ * works on a machine that is being tested for more important things (KVM's interpreter has none).
+ */
+__attribute__((noreturn)) static void resume(void)
+{
+	struct fault_resume to = fault_resume;
+
+	fault_resume.ip = 0;
+	__asm__ volatile(
+		"mov %2, %%ss\n\tmov %1, %%rsp\n\tpush $2\n\tpopfq\n\tjmp *%0" ::"r"(to.ip),
+		"r"(to.sp), "r"((u32)SELECTOR_DATA)
+		: "memory", "cc");
+	__builtin_unreachable();
+}
+
 void trap(struct frame *frame);
 void trap(struct frame *frame)
 {
 	u32 cpu = cpu_number();
+	struct fault *f = &faults[cpu];
 
 	if (!expected[cpu]) {
 		check("no_exception", false, "vector %lu, error 0x%lx at 0x%lx on CPU %u",
 		      frame->vector, frame->error, frame->ip, cpu);
 		guest_end();
 	}
-	faults[cpu].count++;
-	faults[cpu].vector = (u32)frame->vector;
-	faults[cpu].error = frame->error;
-	__asm__ volatile("mov %%cr2, %0" : "=r"(faults[cpu].address));
-	frame->ip += SKIPPED_BYTES;
+	f->count++;
+	f->vector = (u32)frame->vector;
+	f->error = frame->error;
+	f->ip = frame->ip;
+	__asm__ volatile("mov %%cr2, %0" : "=r"(f->address));
+	if (cpu == 0 && fault_resume.ip) {
+		resume();
+	} else {
+		frame->ip += SKIPPED_BYTES;
+	}
 }

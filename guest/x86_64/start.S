@@ -165,6 +165,7 @@ trap_entry:
 	.balign	8
 gdt:
 	.quad	0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff
+	.global gdt_pointer
 gdt_pointer:
 	.word	. - gdt - 1
 	.quad	gdt
