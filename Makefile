@@ -92,7 +92,7 @@ pc-ready: $(H)/check-x86_64 $(AML_x86_64) build/debian/x86_64/setup.x86_64
 	$(Q)$(MAKE) --no-print-directory ARCH=x86_64 ready
 ready: $(READY)
 
-test: $(READY) pc-ready $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
+test: $(READY) pc-ready $(H)/oracle $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
 	$(Q)tests/run --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
 
 soak: $(H)/model/all
@@ -207,6 +207,10 @@ $(H)/steps/all $(H)/covsteps/all:
 	$(Q)g++ $(if $(findstring cov,$(@D)),--coverage) -o $@ $^ -lgtest -lgtest_main -pthread
 $(foreach arch,arm64 x86_64,$(eval $(H)/check-$(arch): $(patsubst %.c,$(H)/unit/%.o,$(CHECK) $(CHECK_$(arch)))))
 $(H)/check-%:
+	$(call say,LD)
+	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
+# Runs a guest on KVM, laid out as Lamina does it.
+$(H)/oracle: $(patsubst %.c,$(H)/unit/%.o,tests/oracle/oracle.c $(filter-out tools/%,$(CHECK)) $(CHECK_x86_64))
 	$(call say,LD)
 	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
 $(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(H)/fuzz/core.a

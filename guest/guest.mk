@@ -29,6 +29,8 @@ $(G)/obj/hello-flat.o: $(G)/obj/hello.o
 	$(Q)cp $< $@
 $(SMALL_WITH_HEADER:%=build/guest/arm64/%.bin): $(G)/obj/start-header.o
 $(SMALL_FLAT:%=build/guest/arm64/%.bin) $(SMALL_x86_64:%=build/guest/x86_64/%.bin): $(G)/obj/start.o
+# More than one file is only this one.
+build/guest/x86_64/oracle.bin: $(patsubst guest/x86_64/%.c,build/guest/x86_64/obj/%.o,$(wildcard guest/x86_64/oracle_*.c))
 SMALL_LDFLAGS_arm64 = -static-pie -Wl,--no-dynamic-linker,-z,norelro
 SMALL_LDFLAGS_x86_64 = -static -no-pie
 SMALL_FLATTEN_arm64 = -O binary --set-section-flags .bss=alloc,load,contents
