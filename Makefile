@@ -10,6 +10,7 @@
 ##
 ##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
 ##   BATCH=1 no keyboard   OUT=dir logs and summary   ICOUNT=1 repeatable   LOG=error|warn|info|debug   V=1 show commands
+##   ACCEL=kvm  x86_64 in QEMU, where KVM gives VMX to its guests, instead of Bochs
 ##   ONLY=regex of names of tests   MUTANTS=120 how many   SEED=1 which   JOBS=2 how many at once
 ##   STEPS_PREEMPTIONS=n how deep tests/steps looks
 #
@@ -70,7 +71,7 @@ FUZZ_SECONDS = 20
 SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
-	$(LOG:%=--log %) $(BATCH:%=--batch)
+	$(ACCEL:%=--accel %) $(LOG:%=--log %) $(BATCH:%=--batch)
 READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests
 
 all: $(READY)

@@ -179,7 +179,8 @@ void vmx_init(void)
 	u64 basic;
 
 	if (!(cpuid(CPUID_FEATURES, 0).c & CPUID_VMX)) {
-		boot_refuse("this CPU has no VMX (Bochs: cpu: model=corei7_skylake_x)");
+		boot_refuse("this CPU has no VMX (Bochs has it, as corei7_skylake_x; QEMU with "
+			    "nested KVM)");
 	}
 	basic = read_msr(MSR_VMX_BASIC);
 	if (!(basic & BASIC_STRING_INFORMATION)) {

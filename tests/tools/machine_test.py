@@ -19,7 +19,7 @@ class FakeConfig:
 
 
 def options(**changed):
-    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False}
+    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None}
     return argparse.Namespace(**{**given, **changed})
 
 
@@ -57,7 +57,7 @@ class MachineTest(unittest.TestCase):
         self.assertEqual(machine.Machine(options(mem="2G"), FakeConfig).memory, 2048 * MIB)
 
     def test_nonsense_is_refused_by_name(self):
-        for changed, name in (({"smp": "0"}, "SMP"), ({"smp": "99"}, "SMP"), ({"mem": "much"}, "MEM"), ({"log": "loud"}, "LOG")):
+        for changed, name in (({"smp": "0"}, "SMP"), ({"accel": "kvm"}, "ACCEL"), ({"smp": "99"}, "SMP"), ({"mem": "much"}, "MEM"), ({"log": "loud"}, "LOG")):
             with self.assertRaisesRegex(Failure, f"^{name} = "):
                 machine.Machine(options(**changed), FakeConfig)
 

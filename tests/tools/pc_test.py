@@ -1,12 +1,13 @@
-"""What Bochs is told, what it says at its end, and what it cannot be asked for."""
+"""What Bochs and QEMU are told, what they say at their end, and what they cannot be asked for."""
 import argparse
 import os
+import tempfile
 import unittest
 
 import bochs
 import pc
 from common import MIB, STATUS_FAILED, Failure
-from emulator import Qemu
+from emulator import Qemu, QemuPc
 from run import Run
 
 
@@ -22,7 +23,7 @@ class FakeConfig:
 
 
 def options(**changed):
-    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False}
+    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None}
     return argparse.Namespace(**{**given, **changed})
 
 
@@ -84,6 +85,54 @@ class PcTest(unittest.TestCase):
                 target.emulator()
         finally:
             pc.lamina_image = target_image
+
+
+class QemuTargetTest(unittest.TestCase):
+    def test_a_debug_exit_is_twice_the_status_and_one(self):
+        self.assertEqual([QemuPc([]).judge(code, b"", True) for code in (1, 3, 5, 7, 0, 2, -15, 255)],
+                         [0, 1, 2] + 5 * [STATUS_FAILED])
+
+    def test_qemus_own_failure_is_no_success(self):
+        self.assertEqual([QemuPc([]).judge(code, b"", False) for code in (1, 3, 5)], [STATUS_FAILED, STATUS_FAILED, 2])
+
+    def test_without_a_wish_it_is_bochs(self):
+        self.assertIs(type(pc.prepare(options(), FakeConfig)), pc.Pc)
+        self.assertIs(type(pc.prepare(options(accel="kvm"), FakeConfig)), pc.QemuTarget)
+
+    def test_the_cpu_is_the_hosts_unless_it_was_named(self):
+        self.assertEqual(pc.QemuTarget(options(accel="kvm"), FakeConfig).cpu, "host")
+        self.assertEqual(pc.QemuTarget(options(accel="tcg"), FakeConfig).cpu, "max")
+        self.assertEqual(pc.QemuTarget(options(accel="kvm", cpu="Skylake-Client"), FakeConfig).cpu, "Skylake-Client")
+
+    def test_modules_are_one_word_with_their_commas_doubled(self):
+        target = pc.QemuTarget(options(accel="tcg"), type("Config", (FakeConfig,), {"modules": [("a,b", "/x/a,b")]}))
+        self.assertEqual(target.initrd(), "config.dtb config,/x/a,,b a,,b")
+
+    def test_a_path_with_a_space_is_refused(self):
+        target = pc.QemuTarget(options(accel="tcg"), type("Config", (FakeConfig,), {"modules": [("a", "/x y/a")]}))
+        with self.assertRaisesRegex(Failure, "^/x y/a: "):
+            target.initrd()
+
+
+class KvmTest(unittest.TestCase):
+    """Each reason, from files that say so."""
+
+    def missing(self, flags, nested):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, name) for name in ("kvm", "cpuinfo", "nested")]
+            for path, text in zip(paths, ("", f"processor : 0\nflags\t\t: fpu {flags}\n", nested)):
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+            return pc.missing_for_kvm(*paths)
+
+    def test_nothing_is_missing_where_kvm_nests(self):
+        self.assertIsNone(self.missing("vmx sse", "Y\n"))
+        self.assertIsNone(self.missing("vmx", "1\n"))
+
+    def test_what_is_missing_is_named(self):
+        self.assertRegex(self.missing("svm vmx_none", "Y\n"), "no vmx in ")
+        self.assertRegex(self.missing("vmx", "N\n"), "nested=1")
+        self.assertRegex(pc.missing_for_kvm("/nowhere"), "^/nowhere is not there$")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def machine_options(arch, path):
     """QEMU counts instructions; Bochs's ticks are instructions, within a percent."""
     counts = arch == "arm64"
     return argparse.Namespace(arch=arch, config=path, cpu="max" if counts else None, smp="1", mem=None, icount=counts,
-                              log=None, batch=True)
+                              log=None, batch=True, accel=None)
 
 
 def run_lamina(arch, path):

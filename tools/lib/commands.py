@@ -6,6 +6,7 @@ import bench
 import config
 import debug
 import machine
+import pc
 import run
 from common import STATUS_FAILED, Failure
 
@@ -27,6 +28,7 @@ def add_machine_options(parser):
     parser.add_argument("--smp", help="CPUs of the machine (default: 2; 1 with --icount)")
     parser.add_argument("--mem", help="its memory, in MiB or as 2G (default: the guests' and 256 MiB)")
     parser.add_argument("--icount", action="store_true", help="repeatable: one instruction, one tick")
+    parser.add_argument("--accel", choices=pc.ACCELERATORS, help="x86_64 in QEMU instead of Bochs; tcg has no VMX")
     parser.add_argument("--log", help="level of Lamina's own log: error, warn, info, debug")
     parser.add_argument("--batch", action="store_true", help="no keyboard; guests power off once up")
 

@@ -22,3 +22,10 @@ class Qemu:
 
     def close(self):
         pass
+
+
+class QemuPc(Qemu):
+    """A PC ends by isa-debug-exit, which makes 2 n + 1 of n."""
+
+    def judge(self, code, said, has_summary):
+        return super().judge(code >> 1, said, has_summary) if code > 0 and code & 1 else STATUS_FAILED

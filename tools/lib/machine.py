@@ -71,6 +71,8 @@ class Machine(Target):
 
     def __init__(self, options, configuration):
         self.icount = options.icount
+        if options.accel:
+            raise Failure(f"ACCEL = {options.accel}: for ARCH=x86_64 alone; on ARMv8 QEMU's own CPU is the machine")
         super().__init__(options, configuration, OWN_MEMORY)
         if self.icount and self.smp > 1:
             raise Failure(f"SMP = {self.smp}: ICOUNT=1 is for one CPU: with more, runs are not repeatable")
@@ -116,7 +118,7 @@ def prepare(options):
     """The machine for a command's options; the configuration's problems go to stderr."""
     configuration = Config(options.config, options.arch)
     configuration.take_files(sys.stderr)
-    target = {"arm64": Machine, "x86_64": pc.Pc}[options.arch](options, configuration)
+    target = {"arm64": Machine, "x86_64": pc.prepare}[options.arch](options, configuration)
     if target.log:
         configuration.add_log_level(target.log)
     if target.batch:

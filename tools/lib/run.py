@@ -22,7 +22,7 @@ PROGRESS_S = 10
 MEANINGS = {
     STATUS_OK: "all guests are off",
     STATUS_GUEST_CRASHED: "a guest crashed or was refused",
-    STATUS_PANICKED: "Lamina panicked",
+    STATUS_PANICKED: "Lamina panicked, or cannot boot here",
     STATUS_TIMEOUT: "the time was up",
     STATUS_INTERRUPTED: "interrupted",
 }
