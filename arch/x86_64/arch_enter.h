@@ -35,14 +35,20 @@ static inline void arch_vcpu_enter(struct vcpu *vcpu)
 	}
 }
 
-/* The shadow of STI and MOV SS is over with the instruction that was in it. */
-static inline void arch_vcpu_end_shadow(void)
+/*
+ * The shadow of STI and MOV SS is over with the instruction that was in it. A guest that steps gets
+ * its trap behind an instruction that was executed for it, too (SDM volume 3C, 25.4.2, 27.7.3).
+ */
+static inline void arch_vcpu_executed(void)
 {
 	u64 blocked = vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
 
 	if (unlikely(blocked & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))) {
 		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
 			   blocked & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+	}
+	if (unlikely(vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_TF)) {
+		vmcs_write(VMCS_GUEST_PENDING_DEBUG, PENDING_DEBUG_STEP);
 	}
 }
 
@@ -52,7 +58,7 @@ static inline void arch_vcpu_skip(struct vcpu *vcpu)
 							      : vmcs_read(VMCS_EXIT_LENGTH);
 
 	vmcs_write(VMCS_GUEST_RIP, vmcs_read(VMCS_GUEST_RIP) + length);
-	arch_vcpu_end_shadow();
+	arch_vcpu_executed();
 }
 
 /* Numbers as in enum gpr. A read of a device writes as many bits as its instruction says. */

@@ -49,6 +49,7 @@
 #define EFER_LMA BIT(10)
 #define EFER_NXE BIT(11)
 #define RFLAGS_RESERVED BIT(1)
+#define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_DF BIT(10)
 #define RFLAGS_AC BIT(18)

@@ -228,6 +228,6 @@ void vport_string(struct vcpu *vcpu, u64 q)
 	if (!s.rep || vstring_left(&s) == 0) {
 		arch_vcpu_skip(vcpu);
 	} else {
-		arch_vcpu_end_shadow();
+		arch_vcpu_executed();
 	}
 }
