@@ -357,7 +357,7 @@ static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 		vcpu->state = VCPU_BLOCKED;
 		fence_full(); /* pairs with vcpu_request */
 		insert_sleeping(vcpu, leave == LEAVE_BLOCK ? deadline : ~0ull);
-		if (leave == LEAVE_BLOCK && load_relaxed(&vcpu->requests)) {
+		if (leave == LEAVE_BLOCK && (load_relaxed(&vcpu->requests) & ~VCPU_REQUEST_WAIT)) {
 			list_remove(&sched.sleeping, vcpu);
 			insert_runnable(vcpu);
 		}

@@ -53,6 +53,8 @@ static enum vcpu_leave take_requests(struct vcpu *vcpu)
 						   : LEAVE_YIELD;
 	}
 	if ((bits & VCPU_REQUEST_WAIT) && !arch_vcpu_has_irq(vcpu)) {
+		/* Who wakes it may be wrong: another CPU's clock, an interrupt that it masks. */
+		atomic_or(&vcpu->requests, VCPU_REQUEST_WAIT);
 		return LEAVE_BLOCK;
 	}
 	return LEAVE_NOT;

@@ -155,6 +155,7 @@ TEST_F(Sched, who_waits_for_an_interrupt_gives_its_cpu_away)
 		burn(vcpu, 1000000);
 		if (vcpu->vm == worker && fake_now > 300000000) {
 			vm_off(worker);
+			sleeper->vcpus[0]->arch.irq = true;
 			vcpu_request(sleeper->vcpus[0], VCPU_REQUEST_IRQ);
 		} else if (vcpu->vm == sleeper) {
 			vm_off(sleeper);
@@ -163,6 +164,32 @@ TEST_F(Sched, who_waits_for_an_interrupt_gives_its_cpu_away)
 	run();
 	EXPECT_EQ(sleeps, 1u) << "it was woken by its interrupt alone";
 	EXPECT_GT(worker->vcpus[0]->run_ns, 290000000u);
+}
+
+TEST_F(Sched, who_is_woken_without_an_interrupt_goes_on_waiting)
+{
+	struct vm *sleeper = add_guest("sleeper", 1, 256), *worker = add_guest("worker", 1, 256);
+	u64 woken = 0, entered = 0;
+
+	script = [&](struct vcpu *vcpu) {
+		if (vcpu->vm == sleeper) {
+			entered++;
+			vcpu->exit.reason = EXIT_IDLE;
+			if (vcpu->arch.irq) {
+				vm_off(sleeper);
+			}
+			return;
+		}
+		burn(vcpu, 20000000);
+		vcpu_request(sleeper->vcpus[0], VCPU_REQUEST_IRQ); /* one that it masks */
+		if (++woken == 10) {
+			sleeper->vcpus[0]->arch.irq = true;
+			vcpu_request(sleeper->vcpus[0], VCPU_REQUEST_IRQ);
+			vm_off(worker);
+		}
+	};
+	run();
+	EXPECT_EQ(entered, 2u) << "once to wait, once with its interrupt";
 }
 
 TEST_F(Sched, a_paused_guest_does_not_run_until_it_is_unpaused)
