@@ -57,7 +57,8 @@ OBJS = $(patsubst %,$(B)/%.o,$(basename $(HYP)))
 PURE_arm64 = guest_fdt image s2_armv8 s2_tlbi s2_vtcr vcache vgic vgic_bank vgic_dist vgic_lr vgic_redist vid vinject vpsci vsmccc \
 	vsysreg vtime_pv vtrng
 PURE_x86_64 = pc_boot pc_boot_params pc_image pc_image_linux pc_image_multiboot pc_map pc_multiboot_info s2_ept s2_ept_check s2_npt vacpi \
-	vcpuid vdecode vioapic vkvm_call vkvm_eoi vkvm_steal vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer vmailbox vstring vwalk
+	vcpuid vdecode vfault vioapic vkvm_call vkvm_eoi vkvm_steal vlapic vlapic_delivery vlapic_ipi vlapic_registers vlapic_timer \
+	vmailbox vstring vwalk
 # What is compiled to tables rather than code: ASL, as an array in C.
 AML_x86_64 = build/aml/dsdt.c
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)

@@ -6,6 +6,7 @@
 
 #include "cpureg.h"
 #include "vcpu_vmx.h"
+#include "vfault.h"
 #include "vlapic.h"
 #include "vmcs.h"
 
@@ -16,7 +17,7 @@ static u64 make_event(u8 vector, u64 type)
 	return EVENT_VALID | field_set(type, EVENT_TYPE) | vector;
 }
 
-void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error)
+static void pend_exception(struct vcpu *vcpu, u8 vector, u32 error)
 {
 	bool has_error = vector < 32 && (HAS_ERROR_CODE & BIT(vector)) &&
 			 (vmcs_read(VMCS_GUEST_CR0) & CR0_PE);
@@ -25,6 +26,25 @@ void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error)
 		make_event(vector, EVENT_EXCEPTION) | (has_error ? EVENT_HAS_ERROR : 0);
 	vcpu->arch.pending_error = error;
 	vcpu_request_delivery(vcpu);
+}
+
+static bool is_exception(u64 event)
+{
+	return (event & EVENT_VALID) && field_get(event, EVENT_TYPE) == EVENT_EXCEPTION;
+}
+
+void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error)
+{
+	u64 delivered = vmcs_read(VMCS_IDT_EVENT);
+	u32 combined = is_exception(delivered)
+			       ? vfault_combine((u8)field_get(delivered, EVENT_VECTOR), vector)
+			       : vector;
+
+	if (combined == VFAULT_SHUTDOWN) {
+		vm_crash(vcpu->vm, "vCPU %u: no fault can be delivered (triple fault)", vcpu->id);
+		return;
+	}
+	pend_exception(vcpu, (u8)combined, combined == vector ? error : 0);
 }
 
 void vinject_keep(struct vcpu *vcpu)

@@ -16,7 +16,11 @@ enum {
 	EXCEPTION_AC = 17
 };
 
-/* The instruction that exited faults. An error code is pushed where that exception has one. */
+/*
+ * The instruction that exited faults, or the delivery of an exception that the exit interrupted:
+ * then it may become a double fault, or the end of the guest. An error code is pushed where that
+ * exception has one.
+ */
 void vinject_exception(struct vcpu *vcpu, u8 vector, u32 error);
 
 /*
