@@ -56,8 +56,10 @@ void arch_vcpu_decode_access(struct vcpu *vcpu)
 	struct exit *e = &vcpu->exit;
 	struct vdecode d;
 
-	/* It may be another one by now than the one that exited. */
-	e->decoded = vdecode(bytes, have, bits, &d) && d.write == !!(e->access & ACCESS_WRITE);
+	/* It may be another one by now than the one that exited; and what a page walk read, or what
+	 * an event's delivery pushed, is no operand of it. */
+	e->decoded = !e->table_walk && !(vmcs_read(VMCS_IDT_EVENT) & EVENT_VALID) &&
+		     vdecode(bytes, have, bits, &d) && d.write == !!(e->access & ACCESS_WRITE);
 	if (!e->decoded) {
 		return;
 	}

@@ -300,11 +300,6 @@ void arch_vcpu_trap_idle(struct vcpu *vcpu, bool trap)
 	vhalt_trap(vcpu, trap);
 }
 
-void arch_vcpu_inject_abort(struct vcpu *vcpu)
-{
-	vinject_exception(vcpu, EXCEPTION_GP, 0);
-}
-
 /* ---- For people --------------------------------------------------------------------------------
  */
 

@@ -65,7 +65,7 @@ u64 arch_vcpu_deadline(struct vcpu *vcpu);
 /* Trap WFI/HLT and WFE/PAUSE from the next entry on? The vCPU is loaded. */
 void arch_vcpu_trap_idle(struct vcpu *vcpu, bool trap);
 
-/* The faulting access becomes an architectural abort in the guest. */
+/* Nobody answers the access: the guest gets an abort, or whatever else such a machine does then. */
 void arch_vcpu_inject_abort(struct vcpu *vcpu);
 
 u64 arch_vcpu_pc(const struct vcpu *vcpu);
