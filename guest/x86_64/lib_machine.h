@@ -7,6 +7,10 @@
 
 #define COM1 0x3f8
 #define DEBUG_EXIT_PORT 0xf4
+#define VIRTIO_BASE 0xd0000000ul
+#define IOAPIC_BASE 0xfec00000ul
+#define LAPIC_BASE 0xfee00000ul
+#define HOLE_BASE 0xc0000000ul /* where no guest has RAM or a device, for 256 MiB */
 
 #define MSR_FS_BASE 0xc0000100u
 #define MSR_APIC_BASE 0x1bu
@@ -110,8 +114,8 @@ extern struct entry_state entry_state;
 /* ---- Exceptions: lib_trap.c ---- */
 
 /*
- * From here on this CPU's exceptions are recorded, and the two bytes of the instruction are passed
- * over (RDMSR, WRMSR, IN and OUT with DX are no longer); fault_end() says what came.
+ * From here on this CPU's exceptions are recorded, and `length` bytes of the instruction are passed
+ * over; a jump out of the image goes back to its caller. fault_end() says what came.
  */
 struct fault {
 	u32 count;
@@ -120,7 +124,7 @@ struct fault {
 	u64 address; /* CR2 */
 	u64 ip;
 };
-void fault_expect(void);
+void fault_expect_length(u32 length);
 struct fault fault_end(void);
 
 /*
@@ -131,6 +135,22 @@ struct fault_resume {
 	u64 ip, sp;
 };
 extern struct fault_resume fault_resume;
+
+/* RDMSR, WRMSR, IN and OUT with DX are as long as this. */
+static inline void fault_expect(void)
+{
+	fault_expect_length(2);
+}
+
+/* The bytes of one instruction, expected to fault; they may use rax, rcx and rdx, and rax is `a`.
+ */
+#define FAULT_OF(length, bytes, a)                                                                 \
+	({                                                                                         \
+		u64 a_ = (a), c_ = 0, d_ = 0;                                                      \
+		fault_expect_length(length);                                                       \
+		__asm__ volatile(bytes : "+a"(a_), "+c"(c_), "+d"(d_)::"memory", "cc");            \
+		fault_end();                                                                       \
+	})
 
 /* Where `vector` enters, below GATES; interrupts may come while irq_enable() is in force. */
 #define GATES 96
@@ -149,6 +169,7 @@ static inline void irq_disable(void)
 /* This CPU's local APIC becomes an x2APIC, and is on: lib_cpu.c. */
 void apic_on(void);
 
+#define VECTOR_NMI 2
 #define VECTOR_UD 6
 #define VECTOR_GP 13
 #define VECTOR_PF 14

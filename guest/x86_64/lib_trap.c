@@ -4,7 +4,6 @@
 #define GATE_PRESENT_INTERRUPT 0x8e00ull
 #define STUB_SIZE 16
 #define EXCEPTIONS 32
-#define SKIPPED_BYTES 2
 
 struct frame {
 	u64 ax, cx, dx, si, di, r8, r9, r10, r11;
@@ -17,7 +16,7 @@ extern char vectors[];
 
 struct fault_resume fault_resume;
 
-static bool expected[CPUS_MAX];
+static u32 expected[CPUS_MAX]; /* the instruction's length; 0: none */
 static struct fault faults[CPUS_MAX];
 
 void gate_set(u32 vector, void (*handler)(void *frame))
@@ -37,19 +36,19 @@ void trap_init(void)
 	}
 }
 
-void fault_expect(void)
+void fault_expect_length(u32 length)
 {
 	u32 cpu = cpu_number();
 
 	faults[cpu] = (struct fault){0};
-	expected[cpu] = true;
+	expected[cpu] = length;
 }
 
 struct fault fault_end(void)
 {
 	u32 cpu = cpu_number();
 
-	expected[cpu] = false;
+	expected[cpu] = 0;
 	return faults[cpu];
 }
 
@@ -69,6 +68,29 @@ __attribute__((noreturn)) static void resume(void)
 	__builtin_unreachable();
 }
 
+static bool is_outside(u64 ip)
+{
+	return ip < (u64)image_start || ip >= (u64)image_end;
+}
+
+static u64 read_cr2(void)
+{
+	u64 value;
+
+	__asm__ volatile("mov %%cr2, %0" : "=r"(value)::"memory");
+	return value;
+}
+
+static void go_on(struct frame *frame, u32 length)
+{
+	if (is_outside(frame->ip)) {
+		frame->ip = read64(frame->sp);
+		frame->sp += 8;
+	} else {
+		frame->ip += length;
+	}
+}
+
 void trap(struct frame *frame);
 void trap(struct frame *frame)
 {
@@ -84,10 +106,10 @@ void trap(struct frame *frame)
 	f->vector = (u32)frame->vector;
 	f->error = frame->error;
 	f->ip = frame->ip;
-	__asm__ volatile("mov %%cr2, %0" : "=r"(f->address));
+	f->address = read_cr2();
 	if (cpu == 0 && fault_resume.ip) {
 		resume();
 	} else {
-		frame->ip += SKIPPED_BYTES;
+		go_on(frame, expected[cpu]);
 	}
 }

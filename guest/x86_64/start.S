@@ -116,6 +116,7 @@ ap_entry64:
 	ud2
 
 /* Exceptions 0 to 31: the vector, and an error code or none, then all that C may change. */
+	.balign	16
 	.global vectors
 	.balign	16
 vectors:
