@@ -3,11 +3,11 @@
 # arm64: linked anywhere (PIE that relocates itself) and flattened to build/guest/arm64/NAME.bin. Some carry a
 # Linux Image header, some are plain flat binaries, so that both ways to be loaded are used; hello comes as both.
 # x86_64: multiboot kernels, build/guest/x86_64/NAME.bin.
-SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern tables dirty shootdown
+SMALL_WITH_HEADER = hello smp psci gic sysreg bench context pattern tables dirty shootdown keys
 SMALL_FLAT = abuse hello-flat touch hole mmio timer crash reset user
 SMALL = $(SMALL_$(ARCH))
 SMALL_arm64 = $(SMALL_WITH_HEADER) $(SMALL_FLAT)
-SMALL_x86_64 = tables dirty shootdown $(filter-out lib%,$(basename $(notdir $(wildcard guest/x86_64/*.c))))
+SMALL_x86_64 = dirty keys shootdown tables $(filter-out lib% oracle_%,$(basename $(notdir $(wildcard guest/x86_64/*.c))))
 SMALL_FLAGS = -std=gnu11 -O2 -g -ffreestanding -fno-strict-aliasing -fno-common -fvisibility=hidden \
 	-fno-stack-protector -fno-tree-loop-distribute-patterns -mgeneral-regs-only $(SMALL_FLAGS_$(ARCH)) \
 	-Iguest -Iguest/$(ARCH) $(WARN)

@@ -83,6 +83,8 @@ int strcmp(const char *a, const char *b);
 void machine_putc(char c);
 /* Powers the machine off; returns if it does not go. */
 void machine_off(void);
+/* The next byte that is typed: lib_key.c. CPU 0 alone, which must not use interrupts otherwise. */
+char machine_read_key(void);
 
 /* ---- CPUs: lib_cpu.c of each architecture, lib_smp.c ---- */
 
