@@ -38,15 +38,12 @@ class Config:
         """One guest's problem is said, and does not stop the others; with no good guest there is no run."""
         done = self.checker("--list-modules")
         complain.write(done.stderr)
-        if done.returncode > 1 or (done.returncode == 0 and not done.stdout):
+        if done.returncode > 1 or not done.stdout:
             raise Failure(f"the checker failed: status {done.returncode}")
-        for line in done.stdout.splitlines():
-            name, text = line.split("\t")
-            if name == "memory" and not self.memory:
-                self.memory = int(text)
-            else:
-                self.modules.append((name, text))
-        if not self.modules:
+        memory, *modules = [tuple(line.split("\t")) for line in done.stdout.splitlines()]
+        self.memory = int(memory[1])
+        self.modules = modules
+        if not self.memory:
             raise Failure(f"{relative(self.path)}: no guest in it can be started", STATUS_GUEST_CRASHED)
 
     def copy_name(self):
