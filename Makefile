@@ -3,7 +3,7 @@
 ##   make run         boot CONFIG (QEMU, Bochs), with keyboard   make test       everything that shows it right
 ##   make check       say what is wrong with CONFIG             make bench      count instructions (bench-boot, -exits, -s2)
 ##   make mutants     do the tests notice wrong edits of s2?    make coverage   what of s2 they reach    make size   its size
-##   make qemu-cmd    print run's command                       make gdb        run, stopped, with gdb attached
+##   make qemu-cmd    print run's command                       make gdb        run, stopped, with a debugger
 ##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
 ##   make tags        for editors                               make clean      (distclean: downloads too)
 ##   make soak        random operations for SECONDS=600, with fresh seeds

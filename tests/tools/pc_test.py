@@ -1,10 +1,12 @@
 """What Bochs and QEMU are told, what they say at their end, and what they cannot be asked for."""
 import argparse
 import os
+import subprocess
 import tempfile
 import unittest
 
 import bochs
+import debug
 import pc
 from common import MIB, STATUS_FAILED, Failure
 from emulator import Qemu, QemuPc
@@ -85,6 +87,25 @@ class PcTest(unittest.TestCase):
                 target.emulator()
         finally:
             pc.lamina_image = target_image
+
+class DebuggerTest(unittest.TestCase):
+    def assemble(self, source):
+        file = tempfile.NamedTemporaryFile(suffix=".o")
+        self.addCleanup(file.close)
+        subprocess.run(["as", "--64", "-o", file.name, "-"], input=source.encode(), check=True)
+        return file.name
+
+    def test_symbols_are_places_in_their_order(self):
+        elf = self.assemble("one: nop\n.global _start\n_start: nop\n.set size, 77\n.global elsewhere\ncall elsewhere\n")
+        self.assertEqual(debug.read_symbols(elf), [(0, "one"), (1, "_start")])
+
+    def test_an_image_without_symbols_is_refused(self):
+        with self.assertRaisesRegex(Failure, "has no symbols$"):
+            debug.read_symbols(self.assemble("nop\n"))
+
+    def test_bochs_loads_symbols_and_goes_on_to_the_first_instruction(self):
+        self.assertEqual(debug.debugger_commands("/x/symbols", debug.first_instruction([(1, "a"), (0x200010, "_start")])),
+                         'ldsym global "/x/symbols"\npb 0x200010\nc\n')
 
 
 class QemuTargetTest(unittest.TestCase):

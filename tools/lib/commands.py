@@ -58,7 +58,7 @@ def build_parser():
     add_config(one)
     one.set_defaults(function=machine.command)
 
-    one = commands.add_parser("gdb", help="start stopped, with gdb attached")
+    one = commands.add_parser("gdb", help="start stopped, with a debugger: gdb, or Bochs's own")
     add_machine_options(one)
     add_config(one)
     one.set_defaults(function=debug.command)
