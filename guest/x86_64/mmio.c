@@ -243,7 +243,8 @@ static void check_table_at(const char *name, u64 table)
 	__asm__ volatile("mov %0, %%cr3" ::"r"(top) : "memory");
 	f = FAULT_OF(2, ".byte 0x8b, 0x08", a); /* mov (%rax), %ecx */
 	check(name, f.count == 1 && f.vector == VECTOR_PF && f.error == 9 && f.address == a,
-	      "%u exceptions, the last %u with 0x%lx at 0x%lx", f.count, f.vector, f.error, f.address);
+	      "%u exceptions, the last %u with 0x%lx at 0x%lx", f.count, f.vector, f.error,
+	      f.address);
 	top[1] = 0;
 	__asm__ volatile("mov %0, %%cr3" ::"r"(top) : "memory");
 }
