@@ -39,12 +39,6 @@ static void cpuid_exit(struct vcpu *vcpu)
 	arch_vcpu_skip(vcpu);
 }
 
-static bool is_in_64_bit_code(void)
-{
-	return (vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) &&
-	       (vmcs_read(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
-}
-
 static void hypercall(struct vcpu *vcpu)
 {
 	u64 *gpr = vcpu->arch.gpr;
@@ -52,7 +46,7 @@ static void hypercall(struct vcpu *vcpu)
 		.number = gpr[GPR_RAX],
 		.args = {gpr[GPR_RBX], gpr[GPR_RCX], gpr[GPR_RDX], gpr[GPR_RSI]},
 		.kernel = field_get(vmcs_read(VMCS_GUEST_SS_RIGHTS), RIGHTS_LEVEL) == 0,
-		.wide = is_in_64_bit_code(),
+		.wide = vcpu_code_bits() == 64,
 	};
 
 	if (!call.kernel ||

@@ -8,7 +8,6 @@
 
 #include "vinject.h"
 
-#define SS_RIGHTS_LEVEL BITS(6, 5)
 #define PF_PRESENT BIT(0)
 #define PF_USER BIT(2)
 #define PF_RESERVED BIT(3)
@@ -41,7 +40,7 @@ static void access_nothing(struct vcpu *vcpu)
  * the memory is not known. */
 static void fault_on_table(struct vcpu *vcpu)
 {
-	bool user = field_get(vmcs_read(VMCS_GUEST_SS_RIGHTS), SS_RIGHTS_LEVEL) == 3;
+	bool user = field_get(vmcs_read(VMCS_GUEST_SS_RIGHTS), RIGHTS_LEVEL) == 3;
 
 	write_cr(2, vmcs_read(VMCS_GUEST_LINEAR));
 	vinject_exception(vcpu, EXCEPTION_PF, PF_PRESENT | PF_RESERVED | (user ? PF_USER : 0));
@@ -51,7 +50,9 @@ void arch_vcpu_inject_abort(struct vcpu *vcpu)
 {
 	const struct exit *e = &vcpu->exit;
 
-	if (e->table_walk) {
+	if (e->view != 0) { /* there is memory, and the view forbids it */
+		vinject_exception(vcpu, EXCEPTION_GP, 0);
+	} else if (e->table_walk) {
 		fault_on_table(vcpu);
 	} else if (e->access & ACCESS_EXEC) {
 		vinject_exception(vcpu, EXCEPTION_UD, 0); /* ones are no instruction */

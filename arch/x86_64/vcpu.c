@@ -33,9 +33,6 @@ static_assert(VMCS_HOST_RSP == FIELD_HOST_RSP, "enter.h");
 
 #define DR6_RESET 0xffff0ff0
 
-#define CS_RIGHTS_LONG BIT(13)
-#define CS_RIGHTS_32 BIT(14)
-
 bool vcpu_alloc(struct vcpu *vcpu)
 {
 	vcpu->arch.vmcs = hyp_alloc(PAGE_SIZE);
@@ -232,10 +229,10 @@ unsigned vcpu_code_bits(void)
 {
 	u64 rights = vmcs_read(VMCS_GUEST_CS_RIGHTS);
 
-	if ((vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) && (rights & CS_RIGHTS_LONG)) {
+	if ((vmcs_read(VMCS_GUEST_EFER) & EFER_LMA) && (rights & RIGHTS_LONG)) {
 		return 64;
 	}
-	return rights & CS_RIGHTS_32 ? 32 : 16;
+	return rights & RIGHTS_32 ? 32 : 16;
 }
 
 struct vwalk_paging vcpu_paging(void)

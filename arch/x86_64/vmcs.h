@@ -175,6 +175,7 @@ enum {
 /* Rights of a segment (25.4.1): CS says whether code is 64-bit, SS at which level it runs. */
 #define RIGHTS_LEVEL BITS(6, 5)
 #define RIGHTS_LONG BIT(13)
+#define RIGHTS_32 BIT(14)
 
 /* Of VMCS_GUEST_ACTIVITY (25.4.2). */
 enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1 };

@@ -23,7 +23,6 @@
 #define SEGMENT_STEP 2 /* from one field's number to the next segment's */
 enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS };
 
-#define RIGHTS_LEVEL BITS(6, 5) /* of SS: the level of what runs */
 #define LEVEL_USER 3
 
 /* ---- The instruction ------------------------------------------------------------------------- */

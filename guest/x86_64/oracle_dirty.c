@@ -11,6 +11,8 @@
  */
 #include "oracle.h"
 
+#include "lib_probe.h"
+
 #define MARK_PORT 0x5e0
 #define MARK_BEGIN 1
 #define MARK_END 2
@@ -35,14 +37,51 @@ static void expect(u64 at)
 	pages[page_count++] = at;
 }
 
+/* Lamina's log, of the lowest RAM: a bit for each page. */
+#define LOG_WORDS 64
+static u64 logged[LOG_WORDS] __attribute__((aligned(4096)));
+static bool asks_lamina;
+
+static u64 ask(u64 word)
+{
+	return probe(PROBE_DIRTY_GET, word * 64 * PAGE_SIZE, 0, 0);
+}
+
+/* The answer about the page that answers are written to comes first. */
+static void take_log(void)
+{
+	u64 own = (u64)logged / PAGE_SIZE / 64;
+
+	logged[own] = ask(own);
+	for (u64 i = 0; i < LOG_WORDS; i++) {
+		if (i != own) {
+			logged[i] = ask(i);
+		}
+	}
+}
+
 /*
- * Whoever logs does so from here on, or tells: KVM's side prints "log 0x.." for each page of its
- * own accord. Under Lamina nobody listens at this port: what asks for its log belongs here, and
- * prints the same lines.
+ * Whoever logs does so from here on, or tells: KVM's side listens at the port, and prints
+ * "log 0x.." for each page of its own accord. Lamina is asked, and say_log() prints the same lines.
  */
 static void mark(u8 which)
 {
-	out8(MARK_PORT, which);
+	if (!asks_lamina) {
+		out8(MARK_PORT, which);
+	} else if (which == MARK_BEGIN) {
+		probe(PROBE_DIRTY_START, 0, 0, 0);
+	} else {
+		take_log();
+	}
+}
+
+static void say_log(void)
+{
+	for (u64 i = 0; i < LOG_WORDS * 64; i++) {
+		if (logged[i / 64] >> i % 64 & 1) {
+			print("log 0x%lx", i * PAGE_SIZE);
+		}
+	}
 }
 
 /* ---- Between the marks. Each line of write_pages() has its line in expect_pages() --------------
@@ -129,10 +168,12 @@ void oracle_dirty(void)
 {
 	u64 root = read_register("cr3") & ~(PAGE_SIZE - 1);
 
+	asks_lamina = bootarg_word("probe");
 	page_count = 0;
 	expect_pages();
 	prepare();
 	on_own_stack(write_pages);
+	say_log();
 	for (u32 i = 0; i < page_count; i++) {
 		print("page 0x%lx", pages[i]);
 	}
