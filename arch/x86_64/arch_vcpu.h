@@ -90,7 +90,6 @@ struct arch_vcpu {
 	u64 pending_error;
 	u32 waiting_nmi; /* another CPU's; atomic */
 	u32 kicked;	 /* by another vCPU, and no HLT has ended by it; atomic */
-	bool halted;	 /* it left its CPU for a HLT, and was not entered since */
 	struct vkvm_steal steal;
 	struct vkvm_eoi eoi;
 	struct vlapic lapic;

@@ -96,7 +96,6 @@ void arch_vcpu_reset(struct vcpu *vcpu, u64 entry, u64 context)
 	a->start = start_of(vcpu, entry, context);
 	a->pending_event = 0;
 	a->waiting_nmi = a->kicked = 0;
-	a->halted = false;
 	a->steal = (struct vkvm_steal){0};
 	a->eoi = (struct vkvm_eoi){0};
 	a->cr2 = 0;
@@ -279,11 +278,8 @@ static bool can_take_nmi(const struct vcpu *vcpu)
 /* A HLT ends with what is delivered, or by a kick: what is masked or blocked does not end it. */
 bool arch_vcpu_has_irq(struct vcpu *vcpu)
 {
-	bool ends = vhalt_take_kick(vcpu) || (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) ||
-		    can_take_nmi(vcpu) || can_take_irq(vcpu);
-
-	vcpu->arch.halted = !ends;
-	return ends;
+	return vhalt_take_kick(vcpu) || (vmcs_read(VMCS_ENTRY_EVENT) & EVENT_VALID) ||
+	       can_take_nmi(vcpu) || can_take_irq(vcpu);
 }
 
 u64 arch_vcpu_deadline(struct vcpu *vcpu)

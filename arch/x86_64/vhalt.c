@@ -14,15 +14,13 @@ void vhalt_kick(struct vcpu *target)
 	vcpu_request(target, VCPU_REQUEST_IRQ);
 }
 
+/* What waits in Lamina asks for its kick itself: arch_vcpu_has_irq(). */
 void vhalt_sync(struct vcpu *vcpu)
 {
-	bool halted = vcpu->arch.halted;
-
-	vcpu->arch.halted = false;
 	if (likely(!load_relaxed(&vcpu->arch.kicked))) {
 		return;
 	}
-	if (halted || vmcs_read(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT) {
+	if (vmcs_read(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT) {
 		vhalt_take_kick(vcpu);
 		vmcs_write(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
 	} else {

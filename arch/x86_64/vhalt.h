@@ -14,7 +14,9 @@ struct vcpu;
 /* Any CPU. */
 void vhalt_kick(struct vcpu *target);
 
-/* All else of a loaded vCPU, on its CPU. Before an entry: does a kick end the HLT that it is in? */
+/* All else of a loaded vCPU, on its CPU. Before an entry: does a kick end the HLT that its CPU is
+ * in?
+ */
 void vhalt_sync(struct vcpu *vcpu);
 /* A HLT that exited waits: does a kick end it? */
 bool vhalt_take_kick(struct vcpu *vcpu);
