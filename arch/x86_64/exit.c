@@ -70,12 +70,27 @@ static void decode_violation(struct exit *e)
 	}
 }
 
+/*
+ * The access is tried again, so a step over it is still to come; and the CPU says so (SDM volume
+ * 3C, 27.3.4) but for Bochs 2.7, which has it pending already. In the shadow of MOV SS it may be.
+ */
+static void forget_early_step(void)
+{
+	u64 pending = vmcs_read(VMCS_GUEST_PENDING_DEBUG);
+
+	if (unlikely(pending & PENDING_DEBUG_STEP) &&
+	    !(vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_MOV_SS)) {
+		vmcs_write(VMCS_GUEST_PENDING_DEBUG, pending & ~PENDING_DEBUG_STEP);
+	}
+}
+
 /* A misconfiguration, which tells nothing but the address, is a first use; or it was, and another
  * CPU's use was faster (s2_ept_software). Else it is a mistake. */
 static void decode_memory(struct vcpu *vcpu)
 {
 	struct exit *e = &vcpu->exit;
 
+	forget_early_step();
 	e->gpa = gpa(vmcs_read(VMCS_GUEST_PHYSICAL));
 	e->access = 0;
 	e->table_walk = false;
