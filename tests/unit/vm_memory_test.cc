@@ -399,7 +399,7 @@ TEST_P(VmMemory, lamina_reads_and_writes_across_pages_and_faults_them_in)
 	EXPECT_EQ(vm_memory_write(vm, gpa(0), in.data(), 1), INVALID);
 }
 
-TEST_F(VmMemory, a_word_is_swapped_only_for_what_it_was_expected_to_be)
+TEST_P(VmMemory, a_word_is_swapped_only_for_what_it_was_expected_to_be)
 {
 	u64 word = 0x1111222233334444, found;
 
@@ -414,7 +414,7 @@ TEST_F(VmMemory, a_word_is_swapped_only_for_what_it_was_expected_to_be)
 	EXPECT_EQ(found, 5u);
 }
 
-TEST_F(VmMemory, a_swap_faults_its_page_in_and_takes_a_right_back)
+TEST_P(VmMemory, a_swap_faults_its_page_in_and_takes_a_right_back)
 {
 	struct s2_batch batch;
 
@@ -429,7 +429,7 @@ TEST_F(VmMemory, a_swap_faults_its_page_in_and_takes_a_right_back)
 	EXPECT_EQ(*(const u64 *)bytes_at(kRam + MIB(1)), 8u);
 }
 
-TEST_F(VmMemory, a_swap_outside_ram_or_not_aligned_is_refused)
+TEST_P(VmMemory, a_swap_outside_ram_or_not_aligned_is_refused)
 {
 	build(MIB(16), 0);
 	EXPECT_EQ(vm_memory_swap(vm, gpa(kRam + MIB(16)), 4, 0, 1), INVALID);
