@@ -185,7 +185,8 @@ void arch_vcpu_sync_irqs(struct vcpu *vcpu)
 
 bool arch_vcpu_has_irq(struct vcpu *vcpu)
 {
-	return vgic_has_pending(vcpu);
+	/* A timer that is due becomes the GIC's only when the guest is entered. */
+	return vgic_has_pending(vcpu) || arch_vcpu_deadline(vcpu) <= arch_now();
 }
 
 /*
