@@ -76,8 +76,9 @@ class PcTest(unittest.TestCase):
     def test_what_bochs_cannot_do_is_refused_by_name(self):
         with self.assertRaisesRegex(Failure, "^ICOUNT = 1: "):
             pc.Pc(options(icount=True), FakeConfig)
-        with self.assertRaisesRegex(Failure, "^MEM = 4096 MiB: "):
-            pc.Pc(options(mem="4G"), FakeConfig)
+        with self.assertRaisesRegex(Failure, "^MEM = 2049 MiB: "):
+            pc.Pc(options(mem="2049"), FakeConfig)
+        self.assertEqual(pc.Pc(options(mem="2G"), FakeConfig).memory, 2048 * MIB)
 
     def test_a_name_that_grub_would_take_apart_is_refused(self):
         target = pc.Pc(options(), type("Config", (FakeConfig,), {"modules": [("a b", "/etc/hostname")]}))
