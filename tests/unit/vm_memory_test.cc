@@ -141,7 +141,7 @@ TEST_P(VmMemory, small_pages_are_filled_from_the_image_too)
 	build(MIB(16), 10000, true);
 	soil_all_free_memory();
 	for (u64 at = 0; at < 16384; at += PAGE_SIZE) {
-		ASSERT_EQ(touch(kRam + at), OK);
+		ASSERT_EQ(touch(kRam + at + 5), OK); // no fault says where its page begins
 		EXPECT_EQ(s2_query(&vm->s2, gpa(kRam + at)).level, 0);
 	}
 	for (u64 at = 0; at < 16384; at++) {
