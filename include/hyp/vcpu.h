@@ -28,8 +28,7 @@ struct vcpu {
 	struct exit exit;
 	u64 exits[EXIT_REASON_COUNT];
 	u64 inside_ticks[EXIT_REASON_COUNT]; /* spent in Lamina for exits of this kind */
-	/* A device that it alone sees, where neither RAM nor one of the VM's is; size 0: it has
-	 * none.
+	/* A device that it alone sees, before all of the VM's; size 0: it has none. RAM goes first.
 	 */
 	struct mmio_region own_mmio;
 
