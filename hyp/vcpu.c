@@ -119,12 +119,9 @@ static void fault_ram(struct vcpu *vcpu)
 
 static const struct mmio_region *find_device(const struct vcpu *vcpu, gpa_t a)
 {
-	const struct mmio_region *own = &vcpu->own_mmio, *region = vm_mmio_find(vcpu->vm, a);
+	const struct mmio_region *own = &vcpu->own_mmio;
 
-	if (likely(region)) {
-		return region;
-	}
-	return a.v - own->base.v < own->size ? own : NULL;
+	return a.v - own->base.v < own->size ? own : vm_mmio_find(vcpu->vm, a);
 }
 
 static void fault_or_device(struct vcpu *vcpu)
@@ -204,24 +201,9 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
-/* Into the guest and out again. Who closes a batch of a view's waits for this CPU, too. */
-static inline void run_guest(struct vcpu *vcpu, struct vm *vm, struct s2 *s2)
-{
-	s2_entering(s2);
-	if (arch_has_views() && unlikely(load_relaxed(&vm->view_count))) {
-		vm_view_entering(vm);
-	}
-	arch_vcpu_enter(vcpu);
-	s2_left(s2);
-	if (arch_has_views() && unlikely(load_relaxed(&vm->view_count))) {
-		vm_view_left(vm);
-	}
-}
-
 enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
-	struct s2 *s2 = &vm->s2;
 
 	for (;;) {
 		u64 left_at;
@@ -233,7 +215,9 @@ enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 				return leave;
 			}
 		}
-		run_guest(vcpu, vm, s2);
+		vm_entering(vm);
+		arch_vcpu_enter(vcpu);
+		vm_left(vm);
 		left_at = arch_now();
 		handle_exit(vcpu);
 		vcpu->exits[vcpu->exit.reason]++;

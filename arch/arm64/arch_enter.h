@@ -67,10 +67,4 @@ static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 	}
 }
 
-/* Are there guests that change among views by themselves? EL1 cannot switch stage-2 tables. */
-static inline bool arch_has_views(void)
-{
-	return false;
-}
-
 #endif

@@ -34,10 +34,4 @@ static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 	}
 }
 
-/* Are there guests that change among views by themselves? A test says in which one it is. */
-static inline bool arch_has_views(void)
-{
-	return true;
-}
-
 #endif

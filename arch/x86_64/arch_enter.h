@@ -87,10 +87,4 @@ static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 	}
 }
 
-/* Are there guests that change among views by themselves? By VMFUNC. */
-static inline bool arch_has_views(void)
-{
-	return true;
-}
-
 #endif
