@@ -38,7 +38,7 @@ static enum status add(struct vm *vm, u8 perm)
 
 enum status vm_view_add(struct vm *vm, u8 perm, u32 *number)
 {
-	enum status status = INVALID;
+	enum status status;
 
 	if (!arch_vm_has_views(vm)) {
 		return INVALID;
