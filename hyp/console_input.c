@@ -113,9 +113,8 @@ static void guest_key(struct vm *vm, u8 key)
 		held_clear(vm);
 	}
 	held_send();
-	if (console_keys_held > 0 || !device_key(vm, key)) {
-		held_add(key);
-	}
+	held_add(key); /* first: a guest that makes room now must see that somebody waits for it */
+	held_send();
 	console_release_guest();
 }
 
@@ -192,11 +191,9 @@ static void input_key(u8 key)
 	}
 }
 
-void console_poll_input(void)
+/* The lock is held. */
+static void take_keys(void)
 {
-	if (!lock_try(&input_lock)) {
-		return; /* whoever has it takes our keys too, or the next poll does */
-	}
 	held_retry();
 	for (u32 i = 0; i < KEYS_PER_POLL; i++) {
 		int key = arch_uart_getc();
@@ -208,5 +205,20 @@ void console_poll_input(void)
 			input_key((u8)key);
 		}
 	}
-	lock_drop(&input_lock);
+}
+
+/* Who finds the lock taken leaves word: the holder may have looked before what we came for. */
+void console_poll_input(void)
+{
+	static bool asked;
+
+	store_relaxed(&asked, true);
+	fence_full(); /* either we get the lock, or its holder sees this after its drop */
+	while (load_relaxed(&asked) && lock_try(&input_lock)) {
+		store_relaxed(&asked, false);
+		fence_full(); /* who asks from here on is heard; who asked before is served */
+		take_keys();
+		lock_drop(&input_lock);
+		fence_full();
+	}
 }

@@ -499,6 +499,42 @@ TEST_F(ConsoleKeys, without_room_wait_in_order_until_the_guest_reads)
 	EXPECT_EQ(console_keys_held, 0u);
 }
 
+/* Full when a key comes, and read by its guest on another CPU before anybody could note that. */
+struct RacingDevice {
+	struct console_device console; /* first */
+	u32 refusals;
+	std::string keys;
+};
+
+bool racing_key(struct console_device *console, u8 key)
+{
+	auto *device = reinterpret_cast<RacingDevice *>(console);
+
+	if (device->refusals > 0) {
+		device->refusals--;
+		console_device_has_room();
+		return false;
+	}
+	device->keys += (char)key;
+	return true;
+}
+
+TEST_F(ConsoleKeys, room_that_is_made_while_a_key_is_refused_is_seen)
+{
+	RacingDevice device{};
+
+	device.console.key = racing_key;
+	guest[0].console = &device.console;
+	for (u32 refusals = 0; refusals < 5; refusals++) {
+		device.refusals = refusals;
+		device.keys.clear();
+		type("key");
+		EXPECT_EQ(device.keys, "key") << refusals;
+		EXPECT_EQ(console_keys_held, 0u) << refusals;
+	}
+	guest[0].console = nullptr;
+}
+
 TEST_F(ConsoleKeys, a_guest_that_reads_nothing_can_still_be_left)
 {
 	type(std::string(200, 'x'));
