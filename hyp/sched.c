@@ -338,6 +338,17 @@ static bool goes_on(struct cpu *cpu, struct vcpu *vcpu, enum vcpu_leave leave)
 	return stays;
 }
 
+/* Did what it waits for, or was kept from running by, change while it was on its way here? */
+static bool may_run(const struct vcpu *vcpu, enum vcpu_leave leave)
+{
+	u32 requests = load_relaxed(&vcpu->requests);
+
+	if (leave == LEAVE_PAUSE) {
+		return !(requests & VCPU_REQUEST_PAUSE) || (requests & VCPU_REQUEST_STOP);
+	}
+	return requests & ~VCPU_REQUEST_WAIT;
+}
+
 /* It is loaded nowhere any more: where does it go? */
 static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 {
@@ -357,7 +368,7 @@ static void settle(struct vcpu *vcpu, enum vcpu_leave leave, u64 deadline)
 		vcpu->state = VCPU_BLOCKED;
 		fence_full(); /* pairs with vcpu_request */
 		insert_sleeping(vcpu, leave == LEAVE_BLOCK ? deadline : ~0ull);
-		if (leave == LEAVE_BLOCK && (load_relaxed(&vcpu->requests) & ~VCPU_REQUEST_WAIT)) {
+		if (may_run(vcpu, leave)) {
 			list_remove(&sched.sleeping, vcpu);
 			insert_runnable(vcpu);
 		}

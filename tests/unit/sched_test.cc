@@ -220,6 +220,44 @@ TEST_F(Sched, a_paused_guest_does_not_run_until_it_is_unpaused)
 
 // Of three that wait, the last in the queue is named; what it runs is charged to it, so that in the
 // end each had its share.
+/* Housekeeping comes between a vCPU's reading of its requests and its being put aside. */
+TEST_F(Sched, who_is_unpaused_or_ended_on_its_way_out_is_not_left_behind)
+{
+	static struct vm *paused;
+	static void (*meanwhile)(struct vm *);
+
+	for (void (*change)(struct vm *) : {vm_unpause, vm_off}) {
+		u32 entries = 0;
+
+		fake_now = 1000;
+		vm_count = 0;
+		paused = add_guest("a", 1, 256);
+		add_guest("b", 1, 256);
+		meanwhile = change;
+		script = [&](struct vcpu *vcpu) {
+			burn(vcpu, 1000000);
+			if (vcpu->vm != paused) {
+				if (paused->state == VM_OFF && fake_now > 500000000) {
+					vm_off(vcpu->vm);
+				} else if (fake_now > 1000000000) {
+					machine_ended(0); /* the other was left behind */
+				}
+			} else if (++entries == 1) {
+				vm_pause(paused);
+				sched_every(0, [] {
+					sched_every(0, nullptr);
+					meanwhile(paused);
+				});
+			} else {
+				vm_off(paused);
+			}
+		};
+		run();
+		EXPECT_EQ(entries, change == vm_off ? 1u : 2u);
+		EXPECT_LT(fake_now, 1000000000u);
+	}
+}
+
 TEST_F(Sched, a_turn_goes_to_who_is_named_and_shares_stay_what_they_were)
 {
 	struct vm *a = add_guest("a", 2, 256), *b = add_guest("b", 1, 256),
