@@ -121,7 +121,10 @@ static const struct mmio_region *find_device(const struct vcpu *vcpu, gpa_t a)
 {
 	const struct mmio_region *own = &vcpu->own_mmio;
 
-	return a.v - own->base.v < own->size ? own : vm_mmio_find(vcpu->vm, a);
+	if (arch_has_own_devices() && a.v - own->base.v < own->size) {
+		return own;
+	}
+	return vm_mmio_find(vcpu->vm, a);
 }
 
 static void fault_or_device(struct vcpu *vcpu)
@@ -201,9 +204,24 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
+/* Into the guest and out again. Who closes a batch of a view's waits for this CPU, too. */
+static inline void run_guest(struct vcpu *vcpu, struct vm *vm, struct s2 *s2)
+{
+	s2_entering(s2);
+	if (arch_has_views() && unlikely(load_relaxed(&vm->view_count))) {
+		vm_view_entering(vm);
+	}
+	arch_vcpu_enter(vcpu);
+	s2_left(s2);
+	if (arch_has_views() && unlikely(load_relaxed(&vm->view_count))) {
+		vm_view_left(vm);
+	}
+}
+
 enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
+	struct s2 *s2 = &vm->s2;
 
 	for (;;) {
 		u64 left_at;
@@ -215,9 +233,7 @@ enum vcpu_leave vcpu_run(struct vcpu *vcpu)
 				return leave;
 			}
 		}
-		vm_entering(vm);
-		arch_vcpu_enter(vcpu);
-		vm_left(vm);
+		run_guest(vcpu, vm, s2);
 		left_at = arch_now();
 		handle_exit(vcpu);
 		vcpu->exits[vcpu->exit.reason]++;

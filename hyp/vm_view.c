@@ -66,6 +66,20 @@ void vm_view_drop_all(struct vm *vm)
 	arch_vm_offer_views(vm);
 }
 
+void vm_view_entering(struct vm *vm)
+{
+	for (u32 i = 0; i < load_acquire(&vm->view_count); i++) {
+		s2_entering(vm->views[i]);
+	}
+}
+
+void vm_view_left(struct vm *vm)
+{
+	for (u32 i = 0; i < load_relaxed(&vm->view_count); i++) {
+		s2_left(vm->views[i]);
+	}
+}
+
 static u8 perm_of(u8 access)
 {
 	return (u8)((access & S2_RW) | (access & ACCESS_EXEC ? S2_EXEC : 0));

@@ -67,4 +67,16 @@ static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 	}
 }
 
+/* Are there guests that change among views by themselves? EL1 cannot switch stage-2 tables. */
+static inline bool arch_has_views(void)
+{
+	return false;
+}
+
+/* Do vCPUs see devices at addresses of their own? Redistributors are in one row that all see. */
+static inline bool arch_has_own_devices(void)
+{
+	return false;
+}
+
 #endif

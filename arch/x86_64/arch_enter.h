@@ -87,4 +87,16 @@ static inline void arch_vcpu_set_reg(struct vcpu *vcpu, unsigned n, u64 value)
 	}
 }
 
+/* Are there guests that change among views by themselves? By VMFUNC. */
+static inline bool arch_has_views(void)
+{
+	return true;
+}
+
+/* Do vCPUs see devices at addresses of their own? Each its local APIC, where it put it. */
+static inline bool arch_has_own_devices(void)
+{
+	return true;
+}
+
 #endif

@@ -71,11 +71,13 @@ void arch_vcpu_inject_abort(struct vcpu *vcpu);
 u64 arch_vcpu_pc(const struct vcpu *vcpu);
 
 /*
- * In <arch_enter.h>, inline: arch_vcpu_enter(vcpu) runs the guest until it exits and fills
- * vcpu->exit; arch_vcpu_decode_access(vcpu), for an access to a device, fills what of it the exit
- * itself did not tell: exit.decoded and the rest; arch_vcpu_skip(vcpu) moves the pc behind the
- * instruction that exited; arch_vcpu_reg(vcpu, n) and arch_vcpu_set_reg(vcpu, n, value) are its
- * general registers, as struct exit numbers them.
+ * In <arch_enter.h>, inline: arch_has_views() says whether there are guests on this machine that
+ * change among views by themselves, arch_has_own_devices() whether a vCPU may have a device that it
+ * alone sees (own_mmio), so that machines without pay nothing; arch_vcpu_enter(vcpu) runs the guest
+ * until it exits and fills vcpu->exit; arch_vcpu_decode_access(vcpu), for an access to a device,
+ * fills what of it the exit itself did not tell: exit.decoded and the rest; arch_vcpu_skip(vcpu)
+ * moves the pc behind the instruction that exited; arch_vcpu_reg(vcpu, n) and
+ * arch_vcpu_set_reg(vcpu, n, value) are its general registers, as struct exit numbers them.
  */
 
 /* One or two lines of registers, for a crash or the monitor. */

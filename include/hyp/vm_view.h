@@ -25,21 +25,9 @@ enum status vm_view_fault(struct vm *vm, const struct exit *exit);
 /* No vCPU is on: the guest has view 0 alone. */
 void vm_view_drop_all(struct vm *vm);
 
-/* As s2_entering() and s2_left(), for all that the guest can come to without an exit. */
-static inline void vm_entering(struct vm *vm)
-{
-	s2_entering(&vm->s2);
-	for (u32 i = 0; unlikely(i < load_acquire(&vm->view_count)); i++) {
-		s2_entering(vm->views[i]);
-	}
-}
-
-static inline void vm_left(struct vm *vm)
-{
-	s2_left(&vm->s2);
-	for (u32 i = 0; unlikely(i < load_relaxed(&vm->view_count)); i++) {
-		s2_left(vm->views[i]);
-	}
-}
+/* As s2_entering() and s2_left(), for the views that there are: the guest can come to any of them
+ * without an exit. */
+void vm_view_entering(struct vm *vm);
+void vm_view_left(struct vm *vm);
 
 #endif
