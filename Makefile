@@ -6,6 +6,7 @@
 ##   make qemu-cmd    print run's command                       make gdb        run, stopped, with a debugger
 ##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
 ##   make tags        for editors                               make clean      (distclean: downloads too)
+##   make replay      misses of policies of reclaim on TRACE (or on samples), at SIZE pages, beside the optimum's
 ##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
 ##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
@@ -64,6 +65,7 @@ AML_x86_64 = build/aml/dsdt.c
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
 CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) hyp/image_mark.c
+REPLAY = $(wildcard tools/replay*.c hyp/reclaim*.c)
 CHECK_arm64 = arch/arm64/image.c
 CHECK_x86_64 = $(wildcard arch/x86_64/image.c arch/x86_64/pc_*.c)
 HOST_FLAGS = -g -O1 -fno-omit-frame-pointer $(WARN) -Iinclude -Iarch/fake -Iarch/arm64 -Iarch/x86_64
@@ -94,8 +96,8 @@ pc-ready: $(H)/check-x86_64 $(AML_x86_64) build/debian/x86_64/setup.x86_64
 	$(Q)$(MAKE) --no-print-directory ARCH=x86_64 ready
 ready: $(READY)
 
-test: $(READY) pc-ready $(H)/oracle $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
-	$(Q)tests/run --fuzz-seconds $(FUZZ_SECONDS) $(ONLY:%=--only %)
+test: $(READY) pc-ready $(H)/oracle $(H)/replay $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
+	$(Q)tests/run --fuzz-seconds $(FUZZ_SECONDS) $(if $(ONLY),--only '$(ONLY)')
 
 soak: $(H)/model/all
 	$(Q)S2_MODEL_SECONDS=$(SECONDS) $< --gtest_brief=1
@@ -104,6 +106,10 @@ bench bench-boot bench-exits: $(READY)
 bench bench-s2: $(H)/s2-bench
 bench bench-boot bench-exits bench-s2:
 	$(Q)tools/lamina bench $(if $(@:bench=),$(@:bench-%=%),boot exits s2) --arch $(ARCH)
+
+# Misses of the policies of choice on a trace of page numbers, or on samples.
+replay: $(H)/replay
+	$(Q)mkdir -p build/bench && $< $(SIZE:%=--size %) --json build/bench/replay.json $(TRACE)
 
 # How good the tests of the tables are, cheapest first; and how large the tables are.
 TESTS_OF_TABLES = quick unit race $(patsubst tests/%,%,$(wildcard tests/steps))
@@ -211,6 +217,9 @@ $(foreach arch,arm64 x86_64,$(eval $(H)/check-$(arch): $(patsubst %.c,$(H)/unit/
 $(H)/check-%:
 	$(call say,LD)
 	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
+$(H)/replay: $(REPLAY:%.c=$(H)/model/%.o)
+	$(call say,LD)
+	$(Q)gcc -o $@ $^ -lm
 # Runs a guest on KVM, laid out as Lamina does it.
 $(H)/oracle: $(patsubst %.c,$(H)/unit/%.o,tests/oracle/oracle.c $(filter-out tools/%,$(CHECK)) $(CHECK_x86_64))
 	$(call say,LD)
@@ -225,14 +234,14 @@ build/setup.host: tools/setup
 $(foreach arch,arm64 x86_64,build/debian/$(arch)/setup.$(arch)): tools/setup | build/setup.host
 	$(Q)tools/setup $(notdir $(@D)) $(@D)
 
-C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.[ch] guest/*/*.[ch] tools/*.c \
+C_FILES = $(wildcard hyp/*.c include/*/*.h arch/*/*.c arch/*/*.h guest/*.[ch] guest/*/*.[ch] tools/*.[ch] \
 	tests/*/*.cc tests/*/*.c tests/*/*.h)
 format: | build/setup.host
 	$(Q)clang-format -i $(C_FILES)
 lint: | build/setup.host
 	$(Q)clang-format --dry-run -Werror $(C_FILES)
 	$(Q)$(foreach arch,arm64 x86_64,cppcheck -q --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
-		--suppress=uninitvar -Iinclude -Iarch/$(arch) hyp arch/$(arch) tools/check.c && ) true
+		--suppress=uninitvar -Iinclude -Iarch/$(arch) hyp arch/$(arch) tools && ) true
 	$(Q)tools/lint
 tags: | build/setup.host
 	$(Q)ctags $(HYP) $(wildcard include/*/*.h arch/$(ARCH)/*.h)
@@ -244,7 +253,7 @@ clean:
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all ready pc-ready run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 mutants coverage size guests format lint tags help \
+.PHONY: all ready pc-ready run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
 	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:
