@@ -26,6 +26,9 @@ void reclaim_init(struct reclaim *r, const struct reclaim_policy *policy,
 	for (u32 i = 0; i < RECLAIM_LISTS; i++) {
 		r->lists[i].first = r->lists[i].last = RECLAIM_NONE;
 	}
+	if (policy && policy->begin) {
+		policy->begin(r);
+	}
 }
 
 void reclaim_list_add(struct reclaim *r, u32 list, u32 page)

@@ -24,14 +24,12 @@
 /* For how many departures a page is remembered well enough to go to MAIN. */
 #define MEMORY(frames) ((frames) + (frames) / 4)
 
-/* Nothing was learnt before the first page was let go. */
-static u32 new_frames(const struct reclaim *r)
+static void adaptive_begin(struct reclaim *r)
 {
-	u32 frames = r->let_go == 0 ? NEW_FIRST(r->frames) : r->target;
-
-	return frames ? frames : 1;
+	r->target = NEW_FIRST(r->frames);
 }
 
+/* How many times more, at least once. */
 static u32 step(u32 more, u32 less)
 {
 	u32 times = more / (less ? less : 1);
@@ -66,7 +64,7 @@ static void adaptive_resident(struct reclaim *r, u32 page)
 static u32 adaptive_candidate(struct reclaim *r)
 {
 	u32 count = r->lists[NEW].count;
-	bool from_new = r->lists[MAIN].count == 0 || (count > 0 && count >= new_frames(r));
+	bool from_new = r->lists[MAIN].count == 0 || (count > 0 && count >= r->target);
 
 	return reclaim_list_take(r, from_new ? NEW : MAIN);
 }
@@ -74,9 +72,6 @@ static u32 adaptive_candidate(struct reclaim *r)
 /* "Lately" is a quarter to a half of a turn of the memory. */
 static bool let_go(struct reclaim *r, u32 page)
 {
-	if (r->let_go == 0) {
-		r->target = new_frames(r);
-	}
 	if (r->pages[page].from == NEW) {
 		r->gone_new++;
 	} else {
@@ -106,6 +101,7 @@ static bool adaptive_judge(struct reclaim *r, u32 page, bool accessed)
 
 const struct reclaim_policy reclaim_adaptive = {
 	.name = "adaptive",
+	.begin = adaptive_begin,
 	.resident = adaptive_resident,
 	.candidate = adaptive_candidate,
 	.judge = adaptive_judge,

@@ -8,12 +8,13 @@
 
 #include "replay.h"
 
-static struct reclaim cache_of(const struct trace *trace, u32 frames)
+static struct reclaim cache_of(const struct trace *trace, u32 frames,
+			       const struct reclaim_policy *policy)
 {
 	struct reclaim r;
 
-	reclaim_init(&r, NULL, get_memory(trace->pages, sizeof(struct reclaim_page)), trace->pages,
-		     frames);
+	reclaim_init(&r, policy, get_memory(trace->pages, sizeof(struct reclaim_page)),
+		     trace->pages, frames);
 	return r;
 }
 
@@ -121,7 +122,7 @@ u64 opt_misses(const struct trace *trace, u32 frames)
 
 u64 lru_misses(const struct trace *trace, u32 frames)
 {
-	struct reclaim r = cache_of(trace, frames);
+	struct reclaim r = cache_of(trace, frames, NULL);
 	u64 misses = 0;
 
 	for (u32 i = 0; i < trace->count; i++) {
@@ -199,7 +200,7 @@ static void arc_ghost(struct reclaim *r, u32 page, u32 list)
 
 u64 arc_misses(const struct trace *trace, u32 frames)
 {
-	struct reclaim r = cache_of(trace, frames);
+	struct reclaim r = cache_of(trace, frames, NULL);
 	u64 misses = 0;
 
 	for (u32 i = 0; i < trace->count; i++) {
@@ -261,7 +262,7 @@ static void s3fifo_evict(struct reclaim *r)
 
 u64 s3fifo_misses(const struct trace *trace, u32 frames)
 {
-	struct reclaim r = cache_of(trace, frames);
+	struct reclaim r = cache_of(trace, frames, NULL);
 	u64 misses = 0;
 
 	for (u32 i = 0; i < trace->count; i++) {
@@ -303,7 +304,7 @@ static u32 sieve_evict(struct reclaim *r, u32 hand)
 
 u64 sieve_misses(const struct trace *trace, u32 frames)
 {
-	struct reclaim r = cache_of(trace, frames);
+	struct reclaim r = cache_of(trace, frames, NULL);
 	u32 hand = RECLAIM_NONE;
 	u64 misses = 0;
 
@@ -347,12 +348,11 @@ static void policy_evict(struct reclaim *r, bool *accessed)
 
 u64 policy_misses(const struct reclaim_policy *policy, const struct trace *trace, u32 frames)
 {
-	struct reclaim r = cache_of(trace, frames);
+	struct reclaim r = cache_of(trace, frames, policy);
 	bool *accessed = get_memory(trace->pages, sizeof(*accessed));
 	u32 resident = 0;
 	u64 misses = 0;
 
-	r.policy = policy;
 	for (u32 i = 0; i < trace->count; i++) {
 		u32 page = trace->page[i];
 

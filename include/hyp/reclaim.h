@@ -51,6 +51,9 @@ struct reclaim {
 struct reclaim_policy {
 	const char *name;
 
+	/* What the policy keeps beside lists, all 0 until now; NULL: nothing. */
+	void (*begin)(struct reclaim *r);
+
 	/* `page`, in no list, got a frame: for the first time, or again. */
 	void (*resident)(struct reclaim *r, u32 page);
 
@@ -69,11 +72,17 @@ extern const struct reclaim_policy *const reclaim_policies[];
 /* NULL: none has this name. */
 const struct reclaim_policy *reclaim_policy_find(const char *name);
 
-/* `pages`: page_count records, of any content; they stay the caller's. No page has a frame yet. */
+/*
+ * `pages`: page_count records, of any content; they stay the caller's. No page has a frame yet.
+ * `policy` NULL: for lists alone.
+ */
 void reclaim_init(struct reclaim *r, const struct reclaim_policy *policy,
 		  struct reclaim_page *pages, u32 page_count, u32 frames);
 
-/* A page that its owner gave up (with a frame or without): nothing is remembered of it. */
+/*
+ * A page that its owner gave up, with a frame or without: nothing is remembered of it. Not for a
+ * candidate that is still to be judged.
+ */
 void reclaim_forget(struct reclaim *r, u32 page);
 
 /* ---- For policies --------------------------------------------------------------------------- */
