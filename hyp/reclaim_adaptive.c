@@ -32,22 +32,21 @@ static void adaptive_begin(struct reclaim *r)
 /* How many times more, at least once. */
 static u32 step(u32 more, u32 less)
 {
-	u32 times = more / (less ? less : 1);
-
-	return times ? times : 1;
+	return (u32)max_u64(more / max_u64(less, 1), 1);
 }
 
 static void adapt(struct reclaim *r, u8 from)
 {
-	u32 least = NEW_LEAST(r->frames), most = NEW_MOST(r->frames), by;
+	u64 target = r->target, least = NEW_LEAST(r->frames), most = NEW_MOST(r->frames);
 
 	if (from == NEW) {
-		by = step(r->gone_main, r->gone_new);
-		r->target = most > r->target && by < most - r->target ? r->target + by : most;
+		target = min_u64(target + step(r->gone_main, r->gone_new), most);
 	} else {
-		by = step(r->gone_new, r->gone_main);
-		r->target = r->target > least && by < r->target - least ? r->target - by : least;
+		u64 by = step(r->gone_new, r->gone_main);
+
+		target = max_u64(target, least + by) - by;
 	}
+	r->target = (u32)target;
 }
 
 static void adaptive_resident(struct reclaim *r, u32 page)

@@ -11,7 +11,7 @@
 
 static u32 new_frames(const struct reclaim *r)
 {
-	return r->frames / NEW_SHARE ? r->frames / NEW_SHARE : 1;
+	return (u32)max_u64(r->frames / NEW_SHARE, 1);
 }
 
 static void qd_resident(struct reclaim *r, u32 page)

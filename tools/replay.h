@@ -19,9 +19,6 @@ struct trace trace_read(const char *path);
 extern const char *const trace_makers[];
 bool trace_make(const char *name, u64 seed, struct trace *trace);
 
-/* Numbers pages anew; `raw` has trace->count numbers of any size. */
-void trace_number(struct trace *trace, const u64 *raw);
-
 /*
  * How many accesses miss in a cache of `frames` pages, at least 1, that is empty at first: Belady's
  * optimum, and policies from the literature, which see every access.

@@ -18,6 +18,11 @@ static struct reclaim cache_of(const struct trace *trace, u32 frames,
 	return r;
 }
 
+static u32 length(const struct reclaim *r, u32 list)
+{
+	return r->lists[list].count;
+}
+
 static void move(struct reclaim *r, u32 page, u32 list)
 {
 	reclaim_forget(r, page);
@@ -130,7 +135,7 @@ u64 lru_misses(const struct trace *trace, u32 frames)
 
 		if (r.pages[page].list == 0) {
 			misses++;
-			if (r.lists[1].count == frames) {
+			if (length(&r, 1) == frames) {
 				reclaim_list_take(&r, 1);
 			}
 		}
@@ -143,11 +148,6 @@ u64 lru_misses(const struct trace *trace, u32 frames)
 /* ---- ARC ------------------------------------------------------------------------------------ */
 
 enum { T1 = 1, T2, B1, B2 };
-
-static u32 length(const struct reclaim *r, u32 list)
-{
-	return r->lists[list].count;
-}
 
 /* REPLACE of the paper: r->target is its p. */
 static void arc_replace(struct reclaim *r, bool was_in_b2)
@@ -186,13 +186,9 @@ static void arc_ghost(struct reclaim *r, u32 page, u32 list)
 	u32 b1 = length(r, B1), b2 = length(r, B2);
 
 	if (list == B1) {
-		u32 step = b2 > b1 ? b2 / b1 : 1;
-
-		r->target = r->target + step > r->frames ? r->frames : r->target + step;
+		r->target = (u32)min_u64(r->target + max_u64(b2 / b1, 1), r->frames);
 	} else {
-		u32 step = b1 > b2 ? b1 / b2 : 1;
-
-		r->target = r->target > step ? r->target - step : 0;
+		r->target -= (u32)min_u64(max_u64(b1 / b2, 1), r->target);
 	}
 	arc_replace(r, list == B2);
 	move(r, page, T2);
@@ -226,7 +222,7 @@ enum { SMALL = 1, MAIN, GHOST };
 
 static u32 small_frames(const struct reclaim *r)
 {
-	return r->frames / 10 ? r->frames / 10 : 1;
+	return (u32)max_u64(r->frames / 10, 1);
 }
 
 static void s3fifo_ghost(struct reclaim *r, u32 page)
@@ -277,8 +273,7 @@ u64 s3fifo_misses(const struct trace *trace, u32 frames)
 			s3fifo_evict(&r);
 		}
 		list = r.pages[page].list; /* a ghost may have been forgotten just now */
-		reclaim_forget(&r, page);
-		reclaim_list_add(&r, list == GHOST ? MAIN : SMALL, page);
+		move(&r, page, list == GHOST ? MAIN : SMALL);
 	}
 	free(r.pages);
 	return misses;
@@ -338,7 +333,6 @@ static void policy_evict(struct reclaim *r, bool *accessed)
 			abort();
 		}
 		was_accessed = accessed[page];
-
 		accessed[page] = false;
 		if (r->policy->judge(r, page, was_accessed)) {
 			return;

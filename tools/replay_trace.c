@@ -37,7 +37,8 @@ static int by_page_then_time(const void *a, const void *b)
 	return x->at < y->at ? -1 : 1;
 }
 
-void trace_number(struct trace *trace, const u64 *raw)
+/* Numbers pages anew; `raw` has trace->count numbers of any size. */
+static void trace_number(struct trace *trace, const u64 *raw)
 {
 	struct use *uses = get_memory(trace->count, sizeof(*uses));
 	u32 *number = get_memory(trace->count, sizeof(*number));

@@ -218,9 +218,7 @@ TEST_F(Sched, a_paused_guest_does_not_run_until_it_is_unpaused)
 	EXPECT_GT(other->vcpus[0]->run_ns, 190000000u);
 }
 
-// Of three that wait, the last in the queue is named; what it runs is charged to it, so that in the
-// end each had its share.
-/* Housekeeping comes between a vCPU's reading of its requests and its being put aside. */
+// Housekeeping comes between a vCPU's reading of its requests and its being put aside.
 TEST_F(Sched, who_is_unpaused_or_ended_on_its_way_out_is_not_left_behind)
 {
 	static struct vm *paused;
@@ -258,6 +256,8 @@ TEST_F(Sched, who_is_unpaused_or_ended_on_its_way_out_is_not_left_behind)
 	}
 }
 
+// Of three that wait, the last in the queue is named; what it runs is charged to it, so that in the
+// end each had its share.
 TEST_F(Sched, a_turn_goes_to_who_is_named_and_shares_stay_what_they_were)
 {
 	struct vm *a = add_guest("a", 2, 256), *b = add_guest("b", 1, 256),
