@@ -1,14 +1,13 @@
 /*
- * The end of a run, for scripts: one JSON object (RFC 8259) of every counter there is.
+ * The end of a run, for scripts: one JSON object of every counter there is, behind "[json] ".
  *
- * A writer of tokens: it puts the commas itself, never cuts a token, and begins a new "[json] "
- * line before one would grow to 200 bytes. Counters come from the lists that define them, so a new
- * counter is here without a word said. The object has
+ * Counters come from the lists that define them, so a new counter is here without a word said. The
+ * object has
  *
  *     {"status":0, "run_ns":n, "cpus":n, "kicks":n, "refused":n,
  *      "guests":[{"name":"","id":1,"state":"off","vcpus":2,"memory_bytes":n,"weight":n,"last_words":"",
  *                 "wall_ns":n, every VM_COUNTERS, "exits_total":n, "exits":{reason:n},
- *                 "s2":{every S2_STATS}, "leaked":{"guest":n,"shared":n,"table":n}}],
+ * "leaked":{"guest":n,"shared":n,"table":n}}],
  *      "frames":{"total":n,"free":n,"hyp":n,"table":n,"guest":n,"shared":n,"device":n},
  *      "leaked_frames":n, "ticks_hz":n, "before_guest_ticks":n, "inside_ticks":n,
  *      "inside_by_reason":{reason:n}}
@@ -17,127 +16,12 @@
 #include "hyp/console.h"
 #include "hyp/cpu.h"
 #include "hyp/frame.h"
-#include "hyp/log.h"
+#include "hyp/json.h"
 #include "hyp/summary.h"
 #include "hyp/time.h"
 #include "hyp/vm.h"
 
 #include "arch/cpu.h"
-
-#define PREFIX "[json] "
-#define LINE_MAX (199 - (sizeof(PREFIX) - 1))
-#define STRING_MAX (LINE_MAX - 2) /* escaped, without its quotes and a comma */
-
-struct json {
-	char line[LINE_MAX + 1];
-	u32 used;
-	bool comma; /* the next value or key needs one before it */
-};
-
-static void json_end_line(struct json *json)
-{
-	if (json->used > 0) {
-		json->line[json->used] = 0;
-		console_print(PREFIX "%s\n", json->line);
-		json->used = 0;
-	}
-}
-
-/* One token, whole on one line; a comma that is owed goes before it. */
-static void json_token(struct json *json, const char *token, u32 length)
-{
-	u32 comma = json->comma ? 1 : 0;
-
-	if (json->used + comma + length > LINE_MAX) {
-		json_end_line(json);
-	}
-	if (comma) {
-		json->line[json->used++] = ',';
-	}
-	for (u32 i = 0; i < length; i++) {
-		json->line[json->used++] = token[i];
-	}
-}
-
-static void json_open(struct json *json, char bracket)
-{
-	json_token(json, &bracket, 1);
-	json->comma = false;
-}
-
-static void json_close(struct json *json, char bracket)
-{
-	json->comma = false;
-	json_token(json, &bracket, 1);
-	json->comma = true;
-}
-
-static void json_number(struct json *json, u64 value)
-{
-	char text[24];
-
-	json_token(json, text, (u32)text_format(text, sizeof(text), "%lu", value));
-	json->comma = true;
-}
-
-/* How a byte stands in a string: itself, escaped, or as the code point of the same number. */
-static u32 json_escape(char *out, u8 byte)
-{
-	if (byte == '"' || byte == '\\') {
-		out[0] = '\\';
-		out[1] = (char)byte;
-		return 2;
-	}
-	if (byte < 0x20 || byte >= 0x7f) {
-		return (u32)text_format(out, 7, "\\u%04x", byte);
-	}
-	out[0] = (char)byte;
-	return 1;
-}
-
-/* Text of any bytes; what does not fit on one line is left out. */
-static void json_string(struct json *json, const char *text)
-{
-	char token[STRING_MAX + 2];
-	u32 used = 0;
-
-	token[used++] = '"';
-	for (; *text; text++) {
-		char escaped[8];
-		u32 length = json_escape(escaped, (u8)*text);
-
-		if (used + length + 1 > STRING_MAX) {
-			break;
-		}
-		for (u32 i = 0; i < length; i++) {
-			token[used++] = escaped[i];
-		}
-	}
-	token[used++] = '"';
-	json_token(json, token, used);
-	json->comma = true;
-}
-
-/* Names come from our own lists: nothing in them needs an escape. */
-static void json_key(struct json *json, const char *name)
-{
-	char token[64];
-
-	json_token(json, token, (u32)text_format(token, sizeof(token), "\"%s\":", name));
-	json->comma = false;
-}
-
-static void json_field(struct json *json, const char *name, u64 value)
-{
-	json_key(json, name);
-	json_number(json, value);
-}
-
-static void json_text_field(struct json *json, const char *name, const char *value)
-{
-	json_key(json, name);
-	json_string(json, value);
-}
 
 /* ---- The object ----------------------------------------------------------------------------- */
 
@@ -255,7 +139,7 @@ static void put_account(struct json *json)
 
 void summary_print_json(enum run_status status)
 {
-	struct json json = {.used = 0, .comma = false};
+	struct json json = {.prefix = "[json] "};
 	u64 leaked;
 
 	json_open(&json, '{');
@@ -269,5 +153,5 @@ void summary_print_json(enum run_status status)
 	json_field(&json, "leaked_frames", leaked);
 	put_account(&json);
 	json_close(&json, '}');
-	json_end_line(&json);
+	json_end(&json);
 }
