@@ -86,6 +86,19 @@ void arch_cpu_halt(void)
 	}
 }
 
+/* The host's compiler keeps what is another's. */
+void arch_fp_borrow(void)
+{
+	check(!cpus[this_cpu_id()].arch.fp_borrowed);
+	cpus[this_cpu_id()].arch.fp_borrowed = true;
+}
+
+void arch_fp_return(void)
+{
+	check(cpus[this_cpu_id()].arch.fp_borrowed);
+	cpus[this_cpu_id()].arch.fp_borrowed = false;
+}
+
 /* ---- Memory -------------------------------------------------------------------------------- */
 
 static struct {

@@ -2,6 +2,8 @@
 
 #include "hyp/addr.h"
 
+#include <arch/cpu.h>
+
 #include "cpureg.h"
 
 #define CPUID_FEATURES 1
@@ -86,4 +88,22 @@ void xstate_save(void *area)
 	}
 	write_xcr0(allowed);
 	__asm__ volatile("xsave64 (%0)" ::"r"(area), "a"(~0u), "d"(~0u) : "memory");
+}
+
+/* ---- A library's use, in Lamina -------------------------------------------------------------- */
+
+/* Code for any x86-64 uses XMM registers, by instructions that leave what is wider alone (SDM
+ * volume 1, 14.3): so FXSAVE has all that may change. */
+static struct {
+	u8 bytes[LEGACY_SIZE] __attribute__((aligned(16)));
+} borrowed[CPU_MAX];
+
+void arch_fp_borrow(void)
+{
+	__asm__ volatile("fxsave64 (%0)" ::"r"(borrowed[this_cpu_id()].bytes) : "memory");
+}
+
+void arch_fp_return(void)
+{
+	__asm__ volatile("fxrstor64 (%0)" ::"r"(borrowed[this_cpu_id()].bytes) : "memory");
 }

@@ -46,6 +46,13 @@ void arch_copy(void *to, const void *from, u64 size);
  */
 void arch_publish_memory(const void *start, u64 size);
 
+/*
+ * Around calls of library code that uses FP and SIMD registers, which Lamina does not, and which
+ * may be a guest's: this CPU's are kept, and put back. Not one inside of another.
+ */
+void arch_fp_borrow(void);
+void arch_fp_return(void);
+
 /* Prints this CPU's registers and backtrace from here or from the last exception. For panic. */
 void arch_print_state(void);
 
