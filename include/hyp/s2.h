@@ -383,6 +383,20 @@ enum status s2_set_typed(struct s2 *s2, gpa_t gpa, unsigned level, enum s2_kind 
 			 const struct s2_batch *batch);
 
 /*
+ * The page at `gpa`, a leaf of level 0 that is its frame's only holder, makes place for a STORED
+ * entry with `payload`, in one step, so that no fault comes in between. The frame's reference is
+ * the caller's from then on. Until `batch`, which is the space's, is closed CPUs may still use the
+ * frame, and nothing but this frame may be filled in there (I9): s2_fill_stored() takes it back at
+ * any time. *leaf: what the page was, its accessed and dirty flags of that moment.
+ *
+ * For who takes pages away: no lock, beside everything else, pages in any order. NOENT: there is no
+ * leaf of level 0. DENIED: its frame has other holders or is nobody's, its writes are logged, it
+ * has the contiguous hint, or it is on loan. AGAIN, INVALID.
+ */
+enum status s2_store(struct s2 *s2, gpa_t gpa, u64 payload, struct s2_batch *batch,
+		     struct s2_leaf *leaf);
+
+/*
  * The leaf takes the place of the STORED entry of `level` that has this payload, as s2_map_leaf()
  * would put it there. EXISTS: another CPU was faster. NOENT: something else is there, or nothing (a
  * larger STORED entry is split first: s2_split). AGAIN, DENIED, INVALID. Takes over one reference

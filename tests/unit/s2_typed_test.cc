@@ -283,4 +283,162 @@ TEST_P(S2Typed, of_many_faults_on_a_stored_page_one_fills_it)
 	EXPECT_EQ(s2.stats.leaf_4k, kPages);
 }
 
+// ---- s2_store: a page makes place for a STORED entry ------------------------------------------
+
+class S2Store : public S2Typed
+{
+      protected:
+	enum status store(u64 at, u64 payload, struct s2_batch *batch, struct s2_leaf *leaf)
+	{
+		return s2_store(&s2, gpa(at), payload, batch, leaf);
+	}
+
+	// In a batch of its own; the frame, which is the caller's then, is given back.
+	enum status store_and_free(u64 at, u64 payload)
+	{
+		struct s2_leaf leaf = {};
+		enum status status = in_batch(&s2, [&](struct s2_batch *batch) {
+			return store(at, payload, batch, &leaf);
+		});
+
+		if (status == OK) {
+			frame_put(leaf.hpa);
+		}
+		return status;
+	}
+};
+INSTANTIATE_TEST_SUITE_P(formats, S2Store, s2_kinds(), s2_kind_name);
+
+TEST_P(S2Store, the_frame_is_the_callers_and_the_entry_says_what_he_wants)
+{
+	hpa_t frame = map_block(MIB(2), 0);
+	u64 rounds = s2.stats.batches;
+	struct s2_leaf leaf = {};
+	struct s2_batch batch;
+
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(store(MIB(2), 77, &batch, &leaf), OK);
+	EXPECT_EQ(leaf.hpa.v, frame.v);
+	expect_typed(MIB(2), 0, S2_STORED, 77);
+	EXPECT_EQ(s2.stats.leaf_4k, 0u);
+	s2_batch_close(&batch);
+	EXPECT_EQ(s2.stats.batches, rounds + 1);
+	expect_typed(MIB(2), 0, S2_STORED, 77);
+	EXPECT_TRUE(frame_put(frame)) << "nobody else has it";
+}
+
+// The fake TLB reads the fake format alone.
+class S2StoreTlb : public S2Store
+{
+};
+INSTANTIATE_TEST_SUITE_P(formats, S2StoreTlb, s2_kinds_without_broadcast(), s2_kind_name);
+
+// What a CPU remembers it uses until the close, and no longer (I1).
+TEST_P(S2StoreTlb, until_the_close_the_frame_may_be_in_use)
+{
+	hpa_t frame = map_block(MIB(2), 0), result = {};
+	struct s2_leaf leaf = {};
+	struct s2_batch batch;
+
+	s2_mark_accessed(&s2, gpa(MIB(2)));
+	ASSERT_EQ(fake_access(&s2, gpa(MIB(2)), S2_WRITE, &result), FAKE_OK);
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(store(MIB(2), 1, &batch, &leaf), OK);
+	EXPECT_TRUE(leaf.accessed);
+	EXPECT_EQ(fake_access(&s2, gpa(MIB(2)), S2_WRITE, &result), FAKE_OK);
+	s2_batch_close(&batch);
+	s2_entering(&s2);
+	s2_left(&s2);
+	EXPECT_EQ(fake_access(&s2, gpa(MIB(2)), S2_WRITE, &result), FAKE_FAULT);
+	frame_put(frame);
+}
+
+// A fault wants it back, before the close or after it: the same frame, at once (I9).
+TEST_P(S2Store, the_same_frame_may_be_filled_in_at_any_time)
+{
+	hpa_t frame = map_block(MIB(2), 0);
+	struct s2_leaf leaf = {};
+	struct s2_batch batch;
+
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(store(MIB(2), 1, &batch, &leaf), OK);
+	EXPECT_EQ(fill(MIB(2), 0, 1, frame), OK);
+	s2_batch_close(&batch);
+	expect_maps(MIB(2), frame.v, "rescued before the close");
+
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(store(MIB(2), 2, &batch, &leaf), OK);
+	s2_batch_close(&batch);
+	EXPECT_EQ(fill(MIB(2), 0, 2, frame), OK);
+	expect_maps(MIB(2), frame.v, "rescued after it");
+}
+
+TEST_P(S2Store, many_pages_in_any_order_are_one_round)
+{
+	struct s2_leaf leaf[64] = {};
+	struct s2_batch batch;
+	u64 rounds;
+
+	for (u64 i = 0; i < 64; i++) {
+		map_block(MIB(2) + i * PAGE_SIZE, 0);
+	}
+	rounds = s2.stats.batches;
+	s2_batch_open(&batch, &s2);
+	for (u64 i = 0; i < 64; i++) {
+		u64 page = i * 37 % 64;
+
+		ASSERT_EQ(store(MIB(2) + page * PAGE_SIZE, i, &batch, &leaf[i]), OK);
+	}
+	s2_batch_close(&batch);
+	EXPECT_EQ(s2.stats.batches, rounds + 1);
+	for (auto &one : leaf) {
+		frame_put(one.hpa);
+	}
+}
+
+TEST_P(S2Store, what_is_no_single_page_of_its_own_is_refused)
+{
+	hpa_t frame, block;
+
+	EXPECT_EQ(store_and_free(MIB(2), 1), NOENT) << "nothing there";
+	block = map_block(MIB(4), 1);
+	EXPECT_EQ(store_and_free(MIB(4), 1), NOENT) << "a large leaf";
+	expect_maps(MIB(4), block.v, "still there");
+	ASSERT_EQ(s2_map(&s2, gpa(MIB(6)), hpa(BIT(39)), PAGE_SIZE, kRwx, S2_ERROR), OK);
+	EXPECT_EQ(store_and_free(MIB(6), 1), DENIED) << "nobody's memory";
+	frame = map_block(MIB(8), 0);
+	frame_get(frame);
+	EXPECT_EQ(store_and_free(MIB(8), 1), DENIED) << "another holder";
+	frame_put(frame);
+	EXPECT_EQ(store_and_free(MIB(8), BIT(48)), INVALID);
+	EXPECT_EQ(store_and_free(MIB(8) + 1, 1), INVALID);
+	EXPECT_EQ(store_and_free(1ull << 40, 1), INVALID);
+	EXPECT_EQ(store_and_free(MIB(8), 1), OK);
+	EXPECT_EQ(store_and_free(MIB(8), 1), NOENT) << "stored already";
+}
+
+// A sender of written pages would not hear of it.
+TEST_P(S2Store, while_writes_are_logged_nothing_is_taken)
+{
+	hpa_t frame = map_block(MIB(2), 0);
+
+	ASSERT_EQ(in_batch(&s2, [&](struct s2_batch *b) { return s2_dirty_start(&s2, b); }), OK);
+	EXPECT_EQ(store_and_free(MIB(2), 1), DENIED);
+	expect_maps(MIB(2), frame.v, "logged");
+	s2_dirty_stop(&s2);
+	EXPECT_EQ(store_and_free(MIB(2), 1), OK);
+}
+
+TEST_P(S2Store, what_another_batch_has_open_is_waited_for)
+{
+	struct s2_batch batch;
+
+	map_block(MIB(2), 0);
+	s2_batch_open(&batch, &s2);
+	ASSERT_EQ(s2_unmap(&s2, gpa(MIB(2)), PAGE_SIZE, &batch), OK);
+	EXPECT_EQ(store_and_free(MIB(2), 1), AGAIN);
+	s2_batch_close(&batch);
+	EXPECT_EQ(store_and_free(MIB(2), 1), NOENT);
+}
+
 } // namespace
