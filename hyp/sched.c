@@ -33,11 +33,17 @@ static struct {
 	struct vcpu *named[CPU_MAX];
 } sched;
 
-static struct {
-	u64 period_ticks; /* 0 = none */
-	u64 next;
+/* What is to be done from time to time, by CPU 0 or by whichever comes first. */
+#define CHORES_MAX 4
+
+static struct chore {
+	u64 period_ticks;
+	u64 next; /* ticks; atomic */
 	void (*fn)(void);
-} housekeeping;
+	bool any_cpu;
+	bool is_on; /* some CPU is at it */
+} chores[CHORES_MAX];
+static u32 chore_count;
 
 /* ---- Lists; the lock is held ----------------------------------------------------------------- */
 
@@ -210,25 +216,76 @@ void sched_tick(void)
 	}
 }
 
+static void add_chore(u32 ms, void (*fn)(void), bool any_cpu)
+{
+	u64 period = ns_to_ticks(ms * 1000000ull);
+
+	check(chore_count < CHORES_MAX);
+	chores[chore_count++] = (struct chore){
+		.period_ticks = period, .next = arch_now() + period, .fn = fn, .any_cpu = any_cpu};
+}
+
 void sched_every(u32 ms, void (*fn)(void))
 {
-	housekeeping.period_ticks = ns_to_ticks(ms * 1000000ull);
-	housekeeping.next = arch_now() + housekeeping.period_ticks;
-	housekeeping.fn = fn;
+	add_chore(ms, fn, false);
+}
+
+void sched_every_somewhere(u32 ms, void (*fn)(void))
+{
+	add_chore(ms, fn, true);
+}
+
+void sched_no_chores(void)
+{
+	chore_count = 0;
+}
+
+/* A CPU that is idle does what any may do, and CPU 0 looks for all of it. */
+static bool watches(const struct cpu *cpu, const struct chore *chore)
+{
+	return cpu->id == 0 || (chore->any_cpu && load_relaxed(&cpu->idle));
+}
+
+static void do_chore(struct chore *chore)
+{
+	if (__atomic_exchange_n(&chore->is_on, true, __ATOMIC_ACQUIRE)) {
+		return;
+	}
+	if (arch_now() >= load_relaxed(&chore->next)) {
+		store_relaxed(&chore->next, arch_now() + chore->period_ticks);
+		chore->fn();
+	}
+	store_release(&chore->is_on, false);
 }
 
 static void keep_house(struct cpu *cpu)
 {
-	if (cpu->id == 0 && housekeeping.fn && arch_now() >= housekeeping.next) {
-		housekeeping.next = arch_now() + housekeeping.period_ticks;
-		housekeeping.fn();
+	for (u32 i = 0; i < chore_count; i++) {
+		struct chore *chore = &chores[i];
+
+		if ((chore->any_cpu || cpu->id == 0) && arch_now() >= load_relaxed(&chore->next)) {
+			do_chore(chore);
+		}
 	}
+}
+
+/* When this CPU has to look after them. */
+static u64 next_chore(const struct cpu *cpu)
+{
+	u64 next = ~0ull;
+
+	for (u32 i = 0; i < chore_count; i++) {
+		if (watches(cpu, &chores[i])) {
+			next = min_u64(next, load_relaxed(&chores[i].next));
+		}
+	}
+	return next;
 }
 
 /* ---- Choosing ------------------------------------------------------------------------------ */
 
 /* The timer goes to what comes first: a sleeper's deadline, the end of the slice if somebody waits,
- * housekeeping. */
+ * chores. */
 static void set_timer(struct cpu *cpu, u64 now)
 {
 	u64 deadline = sched.sleeping ? sched.sleeping->wake_at : ~0ull;
@@ -237,9 +294,7 @@ static void set_timer(struct cpu *cpu, u64 now)
 	if (cpu->contended) {
 		deadline = min_u64(deadline, now + ns_to_ticks(SLICE_NS));
 	}
-	if (cpu->id == 0 && housekeeping.fn) {
-		deadline = min_u64(deadline, housekeeping.next);
-	}
+	deadline = min_u64(deadline, next_chore(cpu));
 	if (deadline != cpu->timer_deadline) {
 		cpu->timer_deadline = deadline;
 		arch_timer_set(deadline);

@@ -29,7 +29,14 @@ bool sched_start(struct vcpu *vcpu);
 /* The hypervisor's timer fired on this CPU. */
 void sched_tick(void);
 
-/* Calls `fn` on CPU 0, about every `ms` milliseconds, outside any guest. One such function. */
+/* Calls `fn` on CPU 0, about every `ms` milliseconds, outside any guest: not in a walk, with no lock
+ * or batch. At boot; no more than four of this and the next. */
 void sched_every(u32 ms, void (*fn)(void));
+
+/* The same on any CPU, rather on an idle one: on one at a time. */
+void sched_every_somewhere(u32 ms, void (*fn)(void));
+
+/* For tests: nothing is done from time to time any more. */
+void sched_no_chores(void);
 
 #endif

@@ -243,7 +243,7 @@ TEST_F(Sched, who_is_unpaused_or_ended_on_its_way_out_is_not_left_behind)
 			} else if (++entries == 1) {
 				vm_pause(paused);
 				sched_every(0, [] {
-					sched_every(0, nullptr);
+					sched_no_chores();
 					meanwhile(paused);
 				});
 			} else {
