@@ -67,7 +67,7 @@ PURE_x86_64 = pc_boot pc_boot_params pc_image pc_image_linux pc_image_multiboot 
 AML_x86_64 = build/aml/dsdt.c
 PURE = $(PURE_arm64:%=arch/arm64/%.c) $(PURE_x86_64:%=arch/x86_64/%.c) $(AML_x86_64)
 CORE = $(filter-out hyp/main.c,$(wildcard hyp/*.c)) $(wildcard arch/fake/*.c) $(PURE)
-CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c) hyp/image_mark.c
+CHECK = tools/check.c $(wildcard hyp/config*.c hyp/text*.c hyp/reclaim*.c) hyp/image_mark.c hyp/store_name.c
 REPLAY = $(wildcard tools/replay*.c hyp/reclaim*.c)
 CHECK_arm64 = arch/arm64/image.c
 CHECK_x86_64 = $(wildcard arch/x86_64/image.c arch/x86_64/pc_*.c)

@@ -17,8 +17,7 @@ static_assert(CONFIG_VMS_MAX == 16, "as read_guests tells people");
 
 /* ---- The root and /chosen -------------------------------------------------------------------- */
 
-/* Words of one node, each a name; unknown ones are reported with a guess. */
-static bool is_known(struct config_reporter *r, const char *name, const char *const *words,
+bool config_is_known(struct config_reporter *r, const char *name, const char *const *words,
 		     u32 count, const char *what)
 {
 	struct config_guess guess = {.written = name};
@@ -38,25 +37,6 @@ static bool is_known(struct config_reporter *r, const char *name, const char *co
 	return false;
 }
 
-static void read_log_level(struct config_reporter *r, const struct config_property *p,
-			   struct config *config)
-{
-	/* In the order of enum log_level. */
-	static const char *const levels[] = {"error", "warn", "info", "debug"};
-	char level[16];
-
-	if (!config_read_string(r, p, level, sizeof(level))) {
-		return;
-	}
-	for (u32 i = 0; i < ARRAY_COUNT(levels); i++) {
-		if (config_is_same(level, levels[i])) {
-			config->log_level = i;
-			return;
-		}
-	}
-	config_refuse(r, p, "want \"error\", \"warn\", \"info\" or \"debug\"", "");
-}
-
 static void read_root_properties(struct config_reporter *r, const void *blob)
 {
 	static const char *const words[] = {"compatible", "model"};
@@ -67,30 +47,7 @@ static void read_root_properties(struct config_reporter *r, const void *blob)
 		const char *name = "";
 
 		if (fdt_getprop_by_offset(blob, at, &name, NULL) != NULL) {
-			is_known(r, name, words, ARRAY_COUNT(words), "unknown property");
-		}
-	}
-}
-
-static void read_chosen_properties(struct config_reporter *r, const void *blob, int chosen,
-				   struct config *config)
-{
-	static const char *const words[] = {"lamina,log-level"};
-	int at;
-
-	fdt_for_each_property_offset(at, blob, chosen)
-	{
-		struct config_property p = {0};
-		int size = 0;
-
-		p.data = fdt_getprop_by_offset(blob, at, &p.name, &size);
-		if (p.data == NULL ||
-		    !is_known(r, p.name, words, ARRAY_COUNT(words), "unknown property")) {
-			continue;
-		}
-		p.size = (u32)size;
-		if (config_is_same(p.name, words[0])) {
-			read_log_level(r, &p, config);
+			config_is_known(r, name, words, ARRAY_COUNT(words), "unknown property");
 		}
 	}
 }
@@ -107,7 +64,7 @@ static int find_chosen(struct config_reporter *r, const void *blob)
 	{
 		const char *name = fdt_get_name(blob, child, NULL);
 
-		if (!is_known(r, name, words, ARRAY_COUNT(words), "unknown node")) {
+		if (!config_is_known(r, name, words, ARRAY_COUNT(words), "unknown node")) {
 			continue;
 		}
 		if (config_is_same(name, words[0]) && chosen >= 0) {
@@ -212,8 +169,10 @@ static void read_tree(struct config_reporter *r, const void *blob, struct config
 	chosen = find_chosen(r, blob);
 	if (chosen >= 0) {
 		r->node = "/chosen";
-		read_chosen_properties(r, blob, chosen, config);
+		config_read_machine(r, blob, chosen, config);
 		read_guests(r, blob, chosen, config);
+		r->node = "/chosen";
+		config_check_machine(r, config);
 	}
 }
 
@@ -222,8 +181,7 @@ enum status config_parse(const void *blob, u64 size, struct config *config, conf
 {
 	struct config_reporter r = {.report = report, .context = context, .node = ""};
 
-	memset(config, 0, sizeof(*config));
-	config->log_level = LOG_INFO;
+	config_default_machine(config);
 	if (!config_check_blob(&r, blob, size)) {
 		return INVALID;
 	}

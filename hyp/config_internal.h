@@ -4,6 +4,7 @@
  *     config.c         /chosen, its guests, what these must not share
  *     config_blob.c    is it a device tree at all?
  *     config_vm.c      one guest's node: a table of words
+ *     config_machine.c the words of /chosen itself
  *     config_value.c   one property: cells, strings, sizes
  *     config_text.c    values and problems as text
  *     config_guess.c   "did you mean" (include/hyp/config_guess.h)
@@ -61,6 +62,9 @@ bool config_read_u32(struct config_reporter *r, const struct config_property *p,
 		     u32 *out);
 /* A number of one or two cells. */
 bool config_read_u64(struct config_reporter *r, const struct config_property *p, u64 *out);
+/* Strings, one after the other, each of printable ASCII: calls `take` for each until it says no. */
+bool config_read_strings(struct config_reporter *r, const struct config_property *p,
+			 bool (*take)(void *context, const char *string), void *context);
 /* One string of less than `size` bytes, without control characters. */
 bool config_read_string(struct config_reporter *r, const struct config_property *p, char *out,
 			u64 size);
@@ -80,6 +84,24 @@ bool config_is_standard_word(const char *property);
 
 /* May libfdt follow this blob? If not, one problem was reported. */
 bool config_check_blob(struct config_reporter *r, const void *blob, u64 size);
+
+/* ---- config.c ------------------------------------------------------------------------------- */
+
+/* Is it one of the node's words? If not, that was reported, with a guess. */
+bool config_is_known(struct config_reporter *r, const char *name, const char *const *words,
+		     u32 count, const char *what);
+
+/* ---- config_machine.c ----------------------------------------------------------------------- */
+
+/* A configuration without guests, of which /chosen says nothing. */
+void config_default_machine(struct config *config);
+
+/* Reads the properties of /chosen. */
+void config_read_machine(struct config_reporter *r, const void *blob, int chosen,
+			 struct config *config);
+
+/* What only all guests together can be wrong in. */
+void config_check_machine(struct config_reporter *r, struct config *config);
 
 /* ---- config_vm.c ---------------------------------------------------------------------------- */
 

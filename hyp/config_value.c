@@ -135,6 +135,22 @@ bool config_read_string(struct config_reporter *r, const struct config_property 
 	return true;
 }
 
+bool config_read_strings(struct config_reporter *r, const struct config_property *p,
+			 bool (*take)(void *context, const char *string), void *context)
+{
+	const char *text = (const char *)p->data;
+
+	if (p->size == 0 || text[p->size - 1] != '\0') {
+		return config_refuse(r, p, "want strings in quotes", "");
+	}
+	for (u32 at = 0; at < p->size; at += (u32)strlen(text + at) + 1) {
+		if (!take(context, text + at)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
 #define MEMORY_FORMS "<high low> in KiB, or a string such as \"256M\""

@@ -36,6 +36,24 @@ static bool read_memory(struct config_reporter *r, const struct config_property 
 	return config_read_memory(r, p, &vm->memory);
 }
 
+static bool read_memory_min(struct config_reporter *r, const struct config_property *p,
+			    struct config_vm *vm)
+{
+	return config_read_memory(r, p, &vm->memory_min);
+}
+
+static bool read_memory_high(struct config_reporter *r, const struct config_property *p,
+			     struct config_vm *vm)
+{
+	return config_read_memory(r, p, &vm->memory_high);
+}
+
+static bool read_memory_max(struct config_reporter *r, const struct config_property *p,
+			    struct config_vm *vm)
+{
+	return config_read_memory(r, p, &vm->memory_max);
+}
+
 static bool read_weight(struct config_reporter *r, const struct config_property *p,
 			struct config_vm *vm)
 {
@@ -157,6 +175,9 @@ static const struct word words[] = {
 	{"vpl011", read_nothing, NULL},
 	{"lamina,name", read_name, NULL},
 	{"lamina,weight", read_weight, NULL},
+	{"lamina,memory-min", read_memory_min, NULL},
+	{"lamina,memory-high", read_memory_high, NULL},
+	{"lamina,memory-max", read_memory_max, NULL},
 	{"lamina,page-size", read_page_size, NULL},
 	{"lamina,exercise", read_exercise, NULL},
 	{"lamina,probe", read_probe, NULL},
@@ -277,6 +298,17 @@ static void check_ramdisk_address(struct config_reporter *r, const struct config
 	}
 }
 
+/* min <= max <= memory, as far as they are given. */
+static void check_memory_limits(struct config_reporter *r, const struct config_vm *vm)
+{
+	if (vm->memory_min > vm->memory) {
+		config_report(r, "lamina,memory-min", "", "more than its memory", "");
+	}
+	if (vm->memory_max != 0 && vm->memory_min > vm->memory_max) {
+		config_report(r, "lamina,memory-min", "", "more than its lamina,memory-max", "");
+	}
+}
+
 void config_read_vm(struct config_reporter *r, const void *blob, int node, struct config_vm *vm)
 {
 	u32 problems_before = r->count;
@@ -287,6 +319,7 @@ void config_read_vm(struct config_reporter *r, const void *blob, int node, struc
 	refuse_subnodes(r, blob, node);
 	if (r->count == problems_before) {
 		check_ramdisk_address(r, vm);
+		check_memory_limits(r, vm);
 	}
 	vm->valid = r->count == problems_before;
 }

@@ -10,6 +10,8 @@
 #include "hyp/s2_ident.h"
 #include "hyp/sched.h"
 #include "hyp/summary.h"
+#include "hyp/swap.h"
+#include "hyp/swap_stats.h"
 #include "hyp/vm.h"
 
 #include <arch/boot.h>
@@ -136,6 +138,26 @@ static void read_config(const struct boot_info *info, struct config *config)
 	log_level = (enum log_level)config->log_level;
 }
 
+/* Guests have too much memory for the machine: it is taken away where it is not used. */
+static void begin_overcommit(const struct config *config)
+{
+	if (config->guest_memory == 0) {
+		return;
+	}
+	if (swap_init(config) != OK) {
+		panic("no memory for the records of stored pages");
+	}
+	if (frame_count(FRAME_FREE) < swap_machine_max()) {
+		log_warn("config: /chosen: lamina,guest-memory is more than the %llu MiB that are "
+			 "free",
+			 (unsigned long long)frame_count(FRAME_FREE) * PAGE_SIZE / MIB(1));
+	}
+	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
+	if (config->stats_ms > 0) {
+		sched_every(config->stats_ms, swap_stats_sample);
+	}
+}
+
 /* One bad guest does not stop the others. */
 static void build_guests(const struct config *config)
 {
@@ -198,6 +220,7 @@ noreturn_fn void hyp_main(void)
 
 	banner_machine();
 	read_config(info, &config);
+	begin_overcommit(&config);
 	build_guests(&config);
 	banner_keys();
 

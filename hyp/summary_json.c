@@ -7,6 +7,7 @@
  *     {"status":0, "run_ns":n, "cpus":n, "kicks":n, "refused":n,
  *      "guests":[{"name":"","id":1,"state":"off","vcpus":2,"memory_bytes":n,"weight":n,"last_words":"",
  *                 "wall_ns":n, every VM_COUNTERS, "exits_total":n, "exits":{reason:n},
+ *                 "s2":{every S2_STATS}, "swap":{see hyp/swap_stats.c},
  * "leaked":{"guest":n,"shared":n,"table":n}}],
  *      "frames":{"total":n,"free":n,"hyp":n,"table":n,"guest":n,"shared":n,"device":n},
  *      "leaked_frames":n, "ticks_hz":n, "before_guest_ticks":n, "inside_ticks":n,
@@ -18,6 +19,7 @@
 #include "hyp/frame.h"
 #include "hyp/json.h"
 #include "hyp/summary.h"
+#include "hyp/swap_stats.h"
 #include "hyp/time.h"
 #include "hyp/vm.h"
 
@@ -81,6 +83,7 @@ static u64 put_guest(struct json *json, const struct vm *vm)
 #undef X
 	put_exits(json, vm);
 	put_s2(json, &vm->s2.stats);
+	swap_stats_put(json, vm);
 	leaked = put_leak(json, vm);
 	json_close(json, '}');
 	return leaked;
@@ -151,6 +154,7 @@ void summary_print_json(enum run_status status)
 	leaked = put_guests(&json);
 	put_frames(&json);
 	json_field(&json, "leaked_frames", leaked);
+	swap_stats_put_machine(&json);
 	put_account(&json);
 	json_close(&json, '}');
 	json_end(&json);

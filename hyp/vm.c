@@ -12,6 +12,7 @@
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/sched.h"
+#include "hyp/swap.h"
 #include "hyp/time.h"
 #include "hyp/vcpu.h"
 #include "hyp/vm_dirty.h"
@@ -140,6 +141,9 @@ enum status vm_build(const struct config_vm *config, char *why, size_t size)
 			    vm->s2.ipa_bits);
 		status = FULL;
 	}
+	if (status == OK && (status = swap_begin(vm, config)) != OK) {
+		text_format(why, size, "no memory for the records of its pages");
+	}
 	if (status != OK) {
 		arch_vm_fini(vm);
 		s2_destroy(&vm->s2);
@@ -233,6 +237,7 @@ static void reap(struct vm *vm)
 	exercise_end(vm);
 	vm_view_drop_all(vm);
 	vm_dirty_end(vm);
+	swap_end(vm);
 	s2_destroy(&vm->s2);
 	log_info("d%u (%s) %s", vm->number, vm->name, vm_state_name(vm->state));
 	run_guest_ended();
@@ -262,6 +267,7 @@ static void start_anew(struct vm *vm)
 	struct s2_batch batch;
 
 	vm_view_drop_all(vm);
+	swap_forget(vm);
 	s2_batch_open(&batch, &vm->s2);
 	for (u64 done = 0; done < vm->ram.size; done += piece.size) {
 		piece = vm_ram_piece(&vm->ram, done);

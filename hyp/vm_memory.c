@@ -19,6 +19,8 @@
 
 #include "hyp/s2_cursor.h"
 #include "hyp/s2_share.h"
+#include "hyp/swap.h"
+#include "hyp/vm_memory.h"
 
 #include <arch/cpu.h>
 
@@ -129,8 +131,7 @@ static enum status map_unless_held(struct vm *vm, gpa_t at, unsigned level, hpa_
 	return status;
 }
 
-/* With the bytes that belong at `at`; or none. */
-static hpa_t take_fresh(const struct vm *vm, gpa_t at, unsigned order)
+hpa_t vm_memory_fresh(const struct vm *vm, gpa_t at, unsigned order)
 {
 	hpa_t frame = frame_alloc(order, FRAME_GUEST, vm->number);
 
@@ -143,7 +144,7 @@ static hpa_t take_fresh(const struct vm *vm, gpa_t at, unsigned order)
 
 static enum status map_fresh(struct vm *vm, gpa_t at, unsigned order, unsigned level)
 {
-	hpa_t frame = take_fresh(vm, at, order);
+	hpa_t frame = vm_memory_fresh(vm, at, order);
 	enum status status;
 
 	if (hpa_is_none(frame)) {
@@ -225,7 +226,7 @@ static enum status already_mapped(struct vm *vm, const struct exit *exit)
 	return change_unless_held(vm, exit, leaf);
 }
 
-static void count_fault(struct vm *vm, unsigned order)
+void vm_memory_count_fault(struct vm *vm, unsigned order)
 {
 	u64 current = vm_memory_current(vm);
 
@@ -252,7 +253,7 @@ static enum status fault_in(struct vm *vm, gpa_t at)
 		status = map_fresh(vm, gpa(align_down(at.v, PAGE_SIZE)), order, 0);
 	}
 	if (status == OK) {
-		count_fault(vm, order);
+		vm_memory_count_fault(vm, order);
 	}
 	return status == EXISTS ? AGAIN : status;
 }
@@ -266,7 +267,7 @@ static enum status fill_page(struct vm *vm, gpa_t at, u64 *place)
 	if (is_held(vm, at, 0)) {
 		return AGAIN;
 	}
-	frame = take_fresh(vm, at, ORDER_4K);
+	frame = vm_memory_fresh(vm, at, ORDER_4K);
 	if (hpa_is_none(frame)) {
 		return NOMEM;
 	}
@@ -295,7 +296,7 @@ static enum status fill_empty(struct vm *vm, gpa_t at)
 	}
 	s2_walk_end(&vm->s2, outer);
 	if (status == OK) {
-		count_fault(vm, ORDER_4K);
+		vm_memory_count_fault(vm, ORDER_4K);
 	}
 	return found && level > 0 ? fault_in(vm, at) : status;
 }
@@ -308,7 +309,7 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 		atomic_add(&vm->counters.access_flag_faults, 1);
 		return s2_mark_accessed(&vm->s2, exit->gpa) == NOENT ? AGAIN : OK;
 	}
-	status = fill_empty(vm, exit->gpa);
+	status = vm->swap ? NOENT : fill_empty(vm, exit->gpa);
 	if (status != NOENT) {
 		return status;
 	}
@@ -317,7 +318,10 @@ enum status vm_memory_fault(struct vm *vm, const struct exit *exit)
 		return status;
 	}
 	status = already_mapped(vm, exit);
-	return status == NOENT ? fault_in(vm, exit->gpa) : status;
+	if (status != NOENT) {
+		return status;
+	}
+	return vm->swap ? swap_fault(vm, exit->gpa) : fault_in(vm, exit->gpa);
 }
 
 /* ---- Lamina's own access -------------------------------------------------------------------- */

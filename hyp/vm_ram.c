@@ -36,6 +36,18 @@ struct vm_ram_range vm_ram_piece(const struct vm_ram *ram, u64 done)
 	return (struct vm_ram_range){.base = gpa_add(r->base, done), .size = r->size - done};
 }
 
+u64 vm_ram_offset(const struct vm_ram *ram, gpa_t a)
+{
+	const struct vm_ram_range *r = ram->ranges;
+	u64 before = 0;
+
+	for (; a.v - r->base.v >= r->size; r++) {
+		check(r < &ram->ranges[VM_RAM_RANGES - 1]);
+		before += r->size;
+	}
+	return before + (a.v - r->base.v);
+}
+
 gpa_t vm_ram_end(const struct vm_ram *ram)
 {
 	u32 count = count_ranges(ram);

@@ -9,6 +9,7 @@
 #define HYP_CONFIG_H
 
 #include "hyp/addr.h"
+#include "hyp/reclaim.h"
 #include "hyp/status.h"
 
 #define CONFIG_NAME_MAX 32 /* with the zero byte, as the next two */
@@ -19,6 +20,8 @@
 #define CONFIG_WEIGHT_DEFAULT 256
 #define CONFIG_WEIGHT_MAX 65535
 #define CONFIG_EXERCISE_MAX 65535
+#define CONFIG_STATS_MS_MIN 10
+#define CONFIG_STATS_MS_MAX 3600000
 #define CONFIG_MEMORY_UNIT BLOCK_SIZE
 #define CONFIG_MEMORY_MAX                                                                          \
 	GIB(255) /* what QEMU's virt machine takes below its second device window */
@@ -43,10 +46,11 @@ struct config_vm {
 	u32 cpus;
 	u64 memory; /* bytes, a multiple of 2 MiB */
 	u32 weight;
-	bool small_pages; /* lamina,page-size = "4K": never a larger leaf */
-	u32 exercise;	  /* lamina,exercise: a seed; 0 = its table is left alone */
-	bool probe;	  /* lamina,probe: it may ask about its table, and have it changed */
-	bool mailbox;	  /* lamina,mailbox: its CPUs start by ACPI's mailbox */
+	u64 memory_min, memory_high, memory_max; /* bytes; 0: none; see hyp/swap.h */
+	bool small_pages;			 /* lamina,page-size = "4K": never a larger leaf */
+	u32 exercise; /* lamina,exercise: a seed; 0 = its table is left alone */
+	bool probe;   /* lamina,probe: it may ask about its table, and have it changed */
+	bool mailbox; /* lamina,mailbox: its CPUs start by ACPI's mailbox */
 	char kernel[CONFIG_PATH_MAX];
 	char ramdisk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];
@@ -57,6 +61,14 @@ struct config_vm {
 struct config {
 	u32 vm_count;
 	u32 log_level; /* enum log_level */
+
+	/* Overcommit: hyp/swap.h. */
+	u64 guest_memory; /* bytes that all guests together may have; 0: as much as there is */
+	const struct reclaim_policy *reclaim;
+	u32 stores;    /* a bit for each enum store_kind that may be used */
+	u64 zswap_max; /* bytes of the pool */
+	u32 stats_ms;  /* between two samples of the counters; 0: none */
+
 	struct config_vm vms[CONFIG_VMS_MAX];
 };
 

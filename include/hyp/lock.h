@@ -3,7 +3,8 @@
  *
  * LOCK ORDER, outermost first; take no lock while you hold one further right:
  *
- *     operator < vm < view < s2 < rmap < vgic < device < log < sched < ident < frame < console
+ *     operator < vm < view < swap < s2 < rmap < vgic < device < log < sched
+ *         < ident < pool < frame < console
  *
  * The hypervisor runs with interrupts masked, so no lock needs an interrupt-safe form. Nothing
  * unbounded runs under a lock (I7), and a stage-2 fault takes none that is VM-wide (I8).

@@ -29,8 +29,8 @@ bool sched_start(struct vcpu *vcpu);
 /* The hypervisor's timer fired on this CPU. */
 void sched_tick(void);
 
-/* Calls `fn` on CPU 0, about every `ms` milliseconds, outside any guest: not in a walk, with no lock
- * or batch. At boot; no more than four of this and the next. */
+/* Calls `fn` on CPU 0, about every `ms` milliseconds, outside any guest: not in a walk, with no
+ * lock or batch. At boot; no more than four of this and the next. */
 void sched_every(u32 ms, void (*fn)(void));
 
 /* The same on any CPU, rather on an idle one: on one at a time. */

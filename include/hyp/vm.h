@@ -25,6 +25,7 @@
 #define VM_VIEWS_MAX 4
 
 struct console_device;
+struct swap;
 struct vcpu;
 struct vm;
 struct vm_dirty;
@@ -104,6 +105,7 @@ struct vm {
 	struct s2 s2;		  /* locks itself */
 	u64 held_start, held_end; /* faults leave this range alone: vm_memory_hold() */
 	u32 changing;		  /* faults that give back a right, or copy a page; atomic */
+	struct swap *swap;	  /* NULL: it is not overcommitted (hyp/swap.h) */
 	struct vm_dirty *dirty;	  /* NULL: nobody has asked yet (hyp/vm_dirty.h) */
 
 	struct lock view_lock; /* guards who adds one */

@@ -34,6 +34,9 @@ void vm_ram_add(struct vm_ram *ram, gpa_t base, u64 size);
 /* The range from offset `done`, which is below ram->size, to the end of the range it lies in. */
 struct vm_ram_range vm_ram_piece(const struct vm_ram *ram, u64 done);
 
+/* The other way round: how much RAM there is before `a`, which lies in some. */
+u64 vm_ram_offset(const struct vm_ram *ram, gpa_t a);
+
 /* Behind the last byte; 0: there is none. */
 gpa_t vm_ram_end(const struct vm_ram *ram);
 

@@ -15,6 +15,7 @@ extern "C" {
 #include <libfdt.h>
 
 #include "hyp/config.h"
+#include "hyp/store.h"
 #include "hyp/log.h"
 #include "hyp/vm.h"
 }
@@ -205,6 +206,87 @@ TEST(Config, what_is_not_said_has_defaults)
 	EXPECT_STREQ(vm.bootargs, "");
 	EXPECT_EQ(vm.kernel_address, 0u);
 	EXPECT_EQ(parsed.config->log_level, (u32)LOG_INFO);
+}
+
+TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
+{
+	Tree tree;
+
+	tree.begin("chosen").text("lamina,guest-memory", "256M").text("lamina,reclaim", "clock");
+	tree.raw("lamina,stores", std::string("zero\0zswap\0", 11));
+	tree.text("lamina,zswap-max", "64M").cells("lamina,stats-ms", {500});
+	tree.begin("domU1").text("compatible", "xen,domain").cells("cpus", {1});
+	tree.text("memory", "256M").text("kernel", "Image").text("lamina,memory-min", "16M");
+	tree.text("lamina,memory-high", "128M").text("lamina,memory-max", "192M").end().end();
+
+	Parsed parsed = parse(tree.finish());
+	const struct config &config = *parsed.config;
+
+	EXPECT_EQ(parsed.problems, Lines{});
+	EXPECT_EQ(config.guest_memory, MIB(256));
+	EXPECT_EQ(config.reclaim, &reclaim_clock);
+	EXPECT_EQ(config.stores, BIT(STORE_zero) | BIT(STORE_zswap));
+	EXPECT_EQ(config.zswap_max, MIB(64));
+	EXPECT_EQ(config.stats_ms, 500u);
+	EXPECT_EQ(config.vms[0].memory_min, MIB(16));
+	EXPECT_EQ(config.vms[0].memory_high, MIB(128));
+	EXPECT_EQ(config.vms[0].memory_max, MIB(192));
+}
+
+TEST(Config, what_is_not_said_of_overcommit_has_defaults)
+{
+	Tree tree;
+
+	tree.begin("chosen").text("lamina,guest-memory", "256M").whole_guest("domU1").end();
+
+	Parsed parsed = parse(tree.finish());
+
+	EXPECT_EQ(parsed.config->reclaim, &reclaim_adaptive);
+	EXPECT_EQ(parsed.config->stores, STORE_ALL);
+	EXPECT_EQ(parsed.config->zswap_max, MIB(128));
+	EXPECT_EQ(parsed.config->stats_ms, 0u);
+	EXPECT_EQ(parsed.config->vms[0].memory_max, 0u);
+}
+
+TEST(Config, overcommit_that_makes_no_sense_is_refused)
+{
+	auto problems = [](const std::function<void(Tree &)> &chosen,
+			   const std::function<void(Tree &)> &guest) {
+		Tree tree;
+
+		tree.begin("chosen").text("lamina,guest-memory", "64M");
+		chosen(tree);
+		tree.begin("domU1").text("compatible", "xen,domain").cells("cpus", {1});
+		tree.text("memory", "256M").text("kernel", "Image");
+		guest(tree);
+		tree.end().end();
+		return parse(tree.finish()).problems;
+	};
+	auto nothing = [](Tree &) {};
+
+	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,reclaim", "lru"); }, nothing),
+		  Lines{"/chosen: lamina,reclaim = \"lru\": want \"clock\" or \"gen\" or \"qd\" or "
+			"\"adaptive\""});
+	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,stores", "tape"); }, nothing),
+		  Lines{"/chosen: lamina,stores = \"tape\": want a list of \"zero\", \"same\", "
+			"\"zswap\""});
+	EXPECT_EQ(problems([](Tree &t) { t.cells("lamina,stats-ms", {0}); }, nothing),
+		  Lines{"/chosen: lamina,stats-ms = <0>: out of range; want <10> to <3600000>"});
+	EXPECT_EQ(problems(nothing, [](Tree &t) { t.text("lamina,memory-min", "512M"); })[0],
+		  "/chosen/domU1: lamina,memory-min: more than its memory");
+	EXPECT_EQ(problems(nothing,
+			   [](Tree &t) {
+				   t.text("lamina,memory-min", "32M");
+				   t.text("lamina,memory-max", "16M");
+			   }),
+		  Lines{"/chosen/domU1: lamina,memory-min: more than its lamina,memory-max"});
+	EXPECT_EQ(problems(nothing, [](Tree &t) { t.text("lamina,memory-min", "128M"); }),
+		  Lines{"/chosen: lamina,guest-memory: guests' lamina,memory-min are 128 MiB "
+			"together, and may not be more"});
+	EXPECT_EQ(
+		problems(nothing, [](Tree &t) { t.cells("lamina,exercise", {1}); }),
+		Lines{"/chosen: domU1: its table is changed for tests, and cannot be overcommitted "
+		      "(leave out lamina,guest-memory, or lamina,exercise and lamina,probe)"});
 }
 
 TEST(Config, memory_is_cells_of_kib_or_a_string_with_a_unit)

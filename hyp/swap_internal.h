@@ -1,0 +1,82 @@
+/* What the files of swap do for each other. */
+#ifndef HYP_SWAP_INTERNAL_H
+#define HYP_SWAP_INTERNAL_H
+
+#include "hyp/swap.h"
+
+#define SWAP_BLOCK_PAGES (BLOCK_SIZE / PAGE_SIZE)
+
+/* The record's word: a state, and a frame's address (FLIGHT) or a slot (STORED) above it. */
+enum swap_state {
+	SWAP_UNTOUCHED,
+	SWAP_RESIDENT,
+	SWAP_FLIGHT,
+	SWAP_STORED,
+	SWAP_BUSY,
+};
+#define SWAP_STATE_BITS 3
+#define SWAP_STATE BITS(SWAP_STATE_BITS - 1, 0)
+
+static inline enum swap_state swap_state(u64 word)
+{
+	return (enum swap_state)(word & SWAP_STATE);
+}
+
+static inline hpa_t swap_frame(u64 word)
+{
+	return hpa(word & ~SWAP_STATE);
+}
+
+static inline u64 swap_slot(u64 word)
+{
+	return word >> SWAP_STATE_BITS;
+}
+
+static inline u64 swap_word_flight(hpa_t frame)
+{
+	return frame.v | SWAP_FLIGHT;
+}
+
+static inline u64 swap_word_stored(u64 slot)
+{
+	return slot << SWAP_STATE_BITS | SWAP_STORED;
+}
+
+/* What S2_STORED entries say: the record says the rest. */
+#define SWAP_PAYLOAD 1
+
+/* Takes the record whose word is `word`; false: it is another now. And says what it is from now on.
+ */
+static inline bool swap_take(struct swap_page *page, u64 word)
+{
+	return cas_u64(&page->word, word, SWAP_BUSY);
+}
+
+static inline void swap_release(struct swap_page *page, u64 word)
+{
+	store_release(&page->word, word);
+}
+
+/* The record is taken: the page is mapped from now on, and new to the policy. */
+void swap_became_resident(struct swap *swap, u64 page);
+
+gpa_t swap_gpa(const struct swap *swap, u64 page);
+
+/* Counts pages that are to have frames. False: the guest, or all guests, would have too many. */
+bool swap_charge(struct swap *swap, u64 pages);
+void swap_uncharge(struct swap *swap, u64 pages);
+
+/* Pages that all guests together may have more. */
+u64 swap_room(void);
+
+/* Is there so much room that a block of 2 MiB does not have to be looked at twice? */
+bool swap_is_roomy(const struct swap *swap);
+
+/* swap_fault.c. The page's record is taken, and its table says STORED: that becomes this frame.
+ * AGAIN: the table around it is another's for a moment. */
+enum status swap_map_again(struct swap *swap, u64 page, hpa_t frame);
+
+/* The fault's page could not be charged, or had no frame. AGAIN: there may be room now. NOMEM. */
+enum status swap_make_room(struct swap *swap);
+
+#endif

@@ -1,0 +1,309 @@
+/*
+ * The pipeline: pages of one guest lose their frames.
+ *
+ *     newcomers -> the policy's lists
+ *     blocks of 2 MiB that were not accessed -> split; all of their pages go
+ *     candidates of the policy -> accessed? -> those that it lets go
+ *     all that go -> unmapped, one batch -> its close: one round of invalidation
+ *     their bytes -> a store; their frames are free
+ *
+ * Until a page's bytes are stored a fault may have it back from its frame. One CPU at a time does
+ * this for a guest; all of it is bounded by the number of pages that are asked for.
+ */
+#include "swap_internal.h"
+
+#include "hyp/log.h"
+
+/* Blocks that a run may look at, and split: with one round of invalidation for all of them. */
+#define BLOCKS_LOOKED 32
+#define BLOCKS_SPLIT 4
+/* Candidates for each page that is to go, before a run is content with what it has. */
+#define SCAN_FACTOR 8
+
+/* ---- Newcomers ------------------------------------------------------------------------------- */
+
+/* The list that faults have pushed on, the oldest first now. */
+static u32 take_newcomers(struct swap *swap)
+{
+	u32 next = atomic_swap(&swap->newcomers, 0), first = 0;
+
+	while (next) {
+		struct swap_page *p = &swap->pages[next - 1];
+		u32 before = p->newcomer;
+
+		p->newcomer = first;
+		first = next;
+		next = before;
+	}
+	return first;
+}
+
+static void admit(struct swap *swap, u32 page)
+{
+	swap->choice.policy->resident(&swap->choice, page);
+}
+
+static void admit_newcomers(struct swap *swap)
+{
+	for (u32 next = take_newcomers(swap); next;) {
+		u32 page = next - 1, block = page / SWAP_BLOCK_PAGES;
+
+		next = swap->pages[page].newcomer;
+		if (load_acquire(&swap->is_whole[block])) {
+			swap->blocks.policy->resident(&swap->blocks, block);
+		} else {
+			admit(swap, page);
+		}
+	}
+}
+
+/* ---- Which: blocks of 2 MiB ------------------------------------------------------------------ */
+
+/* Was any of it accessed since it was asked for last? Asking begins to watch anew. */
+static bool was_accessed(struct swap *swap, gpa_t at, unsigned level)
+{
+	struct s2 *s2 = &swap->vm->s2;
+	struct s2_harvest harvest = {.clear = true, .finest = (u8)level};
+	enum status status = s2_harvest(s2, at, s2_span(s2->format, level), &harvest);
+
+	return status != OK || harvest.young_count > 0;
+}
+
+static void add_victim(struct swap *swap, u32 page)
+{
+	swap->victims[swap->victim_count++] = page;
+}
+
+/* False: there was no memory for the table; the block stays one. */
+static bool split(struct swap *swap, u32 block, struct s2_batch *batch)
+{
+	gpa_t at = swap_gpa(swap, (u64)block * SWAP_BLOCK_PAGES);
+
+	if (s2_split(&swap->vm->s2, at, 0, batch) != OK) {
+		swap->blocks.policy->resident(&swap->blocks, block);
+		return false;
+	}
+	store_release(&swap->is_whole[block], 0);
+	atomic_add(&swap->totals.counters.thp_split_page, 1);
+	return true;
+}
+
+/* The pages of a block that was not accessed go, all of them; those of another are told apart from
+ * now on. */
+static void take_parts(struct swap *swap, u32 block, bool is_cold)
+{
+	u32 first = block * SWAP_BLOCK_PAGES;
+
+	for (u32 page = first; page < first + SWAP_BLOCK_PAGES; page++) {
+		if (is_cold && swap->victim_count < SWAP_RUN_MAX) {
+			reclaim_let_go(&swap->choice, page);
+			add_victim(swap, page);
+		} else {
+			admit(swap, page);
+		}
+	}
+}
+
+/* Pages that the policy has to choose among. */
+static u64 known_pages(const struct reclaim *choice)
+{
+	u64 count = 0;
+
+	for (u32 i = 0; i < RECLAIM_LISTS; i++) {
+		count += choice->lists[i].count;
+	}
+	return count;
+}
+
+/*
+ * Looks at a bounded number of blocks, and splits a few that were not accessed. If all of them
+ * were, and there are few pages that are known one by one, one is split all the same: it may have
+ * been accessed for the sake of a few pages.
+ */
+static void choose_blocks(struct swap *swap, u64 wanted)
+{
+	struct reclaim *blocks = &swap->blocks;
+	u32 cold[BLOCKS_SPLIT], count = 0, block = RECLAIM_NONE;
+	struct s2_batch batch;
+	bool is_known = known_pages(&swap->choice) >= 2 * wanted;
+
+	s2_batch_open(&batch, &swap->vm->s2);
+	for (u32 i = 0;
+	     i < BLOCKS_LOOKED && count < BLOCKS_SPLIT && count * SWAP_BLOCK_PAGES < wanted; i++) {
+		bool accessed;
+
+		block = blocks->policy->candidate(blocks);
+		if (block == RECLAIM_NONE) {
+			break;
+		}
+		accessed = was_accessed(swap, swap_gpa(swap, (u64)block * SWAP_BLOCK_PAGES), 1);
+		if (blocks->policy->judge(blocks, block, accessed) && split(swap, block, &batch)) {
+			cold[count++] = block;
+		}
+	}
+	if (count == 0 && !is_known) {
+		block = blocks->policy->candidate(blocks);
+		block = block != RECLAIM_NONE && split(swap, block, &batch) ? block : RECLAIM_NONE;
+	} else {
+		block = RECLAIM_NONE;
+	}
+	s2_batch_close(&batch);
+	for (u32 i = 0; i < count; i++) {
+		take_parts(swap, cold[i], true);
+	}
+	if (block != RECLAIM_NONE) {
+		take_parts(swap, block, false);
+	}
+}
+
+/* ---- Which: pages ---------------------------------------------------------------------------- */
+
+/* What comes now counts a quarter. */
+static void note_activity(struct swap *swap, u64 active, u64 scanned)
+{
+	u64 before = load_relaxed(&swap->active_permille);
+
+	if (scanned > 0) {
+		store_relaxed(&swap->active_permille, (3 * before + 1000 * active / scanned) / 4);
+	}
+}
+
+static void choose_pages(struct swap *swap, u64 wanted)
+{
+	struct reclaim *choice = &swap->choice;
+	u64 looks = wanted * SCAN_FACTOR, scanned = 0, active = 0;
+
+	choice->frames = (u32)max_u64(load_relaxed(&swap->charged), 1);
+	while (swap->victim_count < wanted && scanned < looks) {
+		u32 page = choice->policy->candidate(choice);
+		bool accessed;
+
+		if (page == RECLAIM_NONE) {
+			break;
+		}
+		accessed = was_accessed(swap, swap_gpa(swap, page), 0);
+		scanned++;
+		active += accessed;
+		if (choice->policy->judge(choice, page, accessed)) {
+			add_victim(swap, page);
+		}
+	}
+	atomic_add(&swap->totals.counters.pgscan, scanned);
+	note_activity(swap, active, scanned);
+}
+
+/* ---- Unmapped, all in one batch ----------------------------------------------------------------
+ */
+
+/* False: it stays, as somebody else changes it, or its writes are logged. */
+static bool unmap(struct swap *swap, u32 page, struct s2_batch *batch)
+{
+	struct s2_leaf leaf;
+
+	if (s2_store(&swap->vm->s2, swap_gpa(swap, page), SWAP_PAYLOAD, batch, &leaf) != OK) {
+		admit(swap, page);
+		return false;
+	}
+	swap_release(&swap->pages[page], swap_word_flight(leaf.hpa));
+	return true;
+}
+
+static void unmap_victims(struct swap *swap)
+{
+	struct s2_batch batch;
+	u32 count = 0;
+
+	s2_batch_open(&batch, &swap->vm->s2);
+	for (u32 i = 0; i < swap->victim_count; i++) {
+		if (unmap(swap, swap->victims[i], &batch)) {
+			swap->victims[count++] = swap->victims[i];
+		}
+	}
+	s2_batch_close(&batch);
+	swap->victim_count = count;
+}
+
+/* ---- Stored ------------------------------------------------------------------------------------
+ */
+
+/* No store takes it. */
+static void put_back(struct swap *swap, u32 page, hpa_t frame)
+{
+	while (swap_map_again(swap, page, frame) != OK) {
+		cpu_relax();
+	}
+	atomic_add(&swap->totals.counters.pgputback, 1);
+	swap_became_resident(swap, page);
+}
+
+static void count_stored(struct swap *swap, u64 slot)
+{
+	enum store_kind kind = store_kind_of(slot);
+
+	atomic_add(&swap->stored[kind], 1);
+	atomic_add(&swap->totals.out[kind], 1);
+	atomic_add(&swap->totals.counters.pgsteal, 1);
+}
+
+/* Is its frame free? Not if a fault had it back meanwhile. */
+static bool put_away(struct swap *swap, u32 page)
+{
+	struct swap_page *p = &swap->pages[page];
+	u64 word = load_acquire(&p->word), slot;
+	hpa_t frame = swap_frame(word);
+
+	if (swap_state(word) != SWAP_FLIGHT || !swap_take(p, word)) {
+		return false;
+	}
+	p->checksum = store_checksum(hpa_ptr(frame));
+	if (store_put(hpa_ptr(frame), &slot) != OK) {
+		put_back(swap, page, frame);
+		return false;
+	}
+	count_stored(swap, slot);
+	swap_release(p, swap_word_stored(slot));
+	frame_put(frame);
+	swap_uncharge(swap, 1);
+	return true;
+}
+
+static u64 put_away_victims(struct swap *swap)
+{
+	u64 freed = 0;
+
+	for (u32 i = 0; i < swap->victim_count; i++) {
+		freed += put_away(swap, swap->victims[i]);
+	}
+	swap->victim_count = 0;
+	return freed;
+}
+
+/* ---- The run -----------------------------------------------------------------------------------
+ */
+
+static u64 run(struct swap *swap, u64 wanted)
+{
+	u64 freed;
+
+	admit_newcomers(swap);
+	choose_blocks(swap, wanted);
+	choose_pages(swap, wanted);
+	if (swap->victim_count == 0) {
+		return 0;
+	}
+	unmap_victims(swap);
+	freed = put_away_victims(swap);
+	atomic_add(&swap->totals.counters.swap_runs, 1);
+	return freed;
+}
+
+enum status swap_out(struct swap *swap, u64 pages, u64 *freed)
+{
+	*freed = 0;
+	if (!lock_try(&swap->lock)) {
+		return AGAIN;
+	}
+	*freed = swap->has_ended ? 0 : run(swap, min_u64(pages, SWAP_RUN_MAX));
+	lock_drop(&swap->lock);
+	return OK;
+}

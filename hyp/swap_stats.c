@@ -1,0 +1,124 @@
+/*
+ * What overcommit has done, for scripts: in the summary, and as samples while guests run.
+ *
+ * A sample is one JSON object behind "[stats] ":
+ *
+ *     {"time_ns":n, "guest_memory_max":bytes, "guest_memory_current":bytes,
+ *      "store":{"reject_compress_poor":n, ..., "mem_used_total":bytes, ...},
+ *      "guests":[{"id":1, "name":"", ...}]}
+ *
+ * and a guest's part in it, which the summary has, too, as "swap":
+ *
+ *     {"memory_current":bytes, "memory_min":bytes, "memory_high":bytes, "memory_max":bytes,
+ *      "active_permille":n, "pages_total":n, "pages_untouched":n, "pages_resident":n,
+ *      for each store "pages_NAME":n, and in Linux's words how many pages it got and gave back,
+ *      every SWAP_COUNTERS}
+ *
+ * Pages are counted record by record while the guest's faults wait, so they add up:
+ * untouched + resident + those in stores == total; pgsteal == what stores got; and what they got,
+ * less what they gave back and pgdiscard, is what they have.
+ */
+#include "hyp/swap_stats.h"
+
+#include "hyp/console.h"
+#include "hyp/json.h"
+#include "hyp/store_pool.h"
+#include "hyp/swap.h"
+#include "hyp/time.h"
+
+#include <arch/cpu.h>
+
+static const struct {
+	const char *pages, *out, *in;
+} names[STORE_KINDS] = {
+	[STORE_zero] = {"pages_zero", "swpout_zero", "swpin_zero"},
+	[STORE_same] = {"pages_same", "swpout_same", "swpin_same"},
+	[STORE_zswap] = {"pages_zswap", "zswpout", "zswpin"},
+};
+
+static void put_limits(struct json *json, const struct swap *swap)
+{
+	json_field(json, "memory_current", load_relaxed(&swap->charged) * PAGE_SIZE);
+	json_field(json, "memory_min", swap->min * PAGE_SIZE);
+	json_field(json, "memory_high", load_relaxed(&swap->high) * PAGE_SIZE);
+	json_field(json, "memory_max", load_relaxed(&swap->max) * PAGE_SIZE);
+	json_field(json, "active_permille", load_relaxed(&swap->active_permille));
+}
+
+static void put_swap(struct json *json, struct swap *swap)
+{
+	struct swap_census c;
+	struct swap_totals t;
+
+	swap_count(swap, &c, &t);
+	put_limits(json, swap);
+	json_field(json, "pages_total", c.total);
+	json_field(json, "pages_untouched", c.untouched);
+	json_field(json, "pages_resident", c.resident);
+	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
+		json_field(json, names[kind].pages, c.stored[kind]);
+		json_field(json, names[kind].out, t.out[kind]);
+		json_field(json, names[kind].in, t.in[kind]);
+	}
+#define X(name) json_field(json, #name, t.counters.name);
+	SWAP_COUNTERS(X)
+#undef X
+}
+
+void swap_stats_put(struct json *json, const struct vm *vm)
+{
+	if (vm->swap) {
+		json_key(json, "swap");
+		json_open(json, '{');
+		put_swap(json, vm->swap);
+		json_close(json, '}');
+	}
+}
+
+static void put_store(struct json *json)
+{
+	json_key(json, "store");
+	json_open(json, '{');
+#define X(name) json_field(json, #name, load_relaxed(&store_stats.name));
+	STORE_STATS(X)
+#undef X
+#define X(name) json_field(json, #name, load_relaxed(&store_pool_stats.name));
+	STORE_POOL_STATS(X)
+#undef X
+	json_close(json, '}');
+}
+
+void swap_stats_put_machine(struct json *json)
+{
+	if (swap_machine_max() > 0) {
+		json_field(json, "guest_memory_max", swap_machine_max() * PAGE_SIZE);
+		json_field(json, "guest_memory_current", swap_machine_charged() * PAGE_SIZE);
+		put_store(json);
+	}
+}
+
+static void put_guests(struct json *json)
+{
+	json_key(json, "guests");
+	json_open(json, '[');
+	for (u32 i = 0; i < load_acquire(&vm_count); i++) {
+		json_open(json, '{');
+		json_field(json, "id", vms[i]->number);
+		json_text_field(json, "name", vms[i]->name);
+		put_swap(json, vms[i]->swap);
+		json_close(json, '}');
+	}
+	json_close(json, ']');
+}
+
+void swap_stats_sample(void)
+{
+	struct json json = {.prefix = "[stats] "};
+
+	json_open(&json, '{');
+	json_field(&json, "time_ns", ticks_to_ns(arch_now()));
+	swap_stats_put_machine(&json);
+	put_guests(&json);
+	json_close(&json, '}');
+	json_end(&json);
+}

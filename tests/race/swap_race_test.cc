@@ -1,0 +1,146 @@
+// Overcommit with threads as CPUs: some write and read their own words in pages that all of them
+// use, while others take those pages away. No word is lost, and in the end the counts add up.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+extern "C" {
+#include "../../arch/arm64/s2_armv8.h"
+#include "../../arch/fake/fake.h"
+#include "../../hyp/config_internal.h"
+#include "hyp/store_pool.h"
+#include "hyp/swap.h"
+#include <arch/s2.h>
+}
+
+namespace
+{
+
+constexpr u32 kUsers = 3, kCpus = kUsers + 1;
+constexpr u64 kRam = GIB(1); // where the fake architecture puts it
+constexpr u64 kSize = MIB(8), kPages = kSize / PAGE_SIZE;
+
+struct Kind {
+	const char *name;
+	const struct s2_format *format;
+	bool broadcasts, small_pages;
+};
+
+class SwapRace : public ::testing::TestWithParam<Kind>
+{
+      protected:
+	void SetUp() override
+	{
+		char why[128] = "";
+
+		fake_broadcasts = GetParam().broadcasts;
+		fake_cpus(kCpus);
+		fake_tlb_clear();
+		fake_memory(MIB(64));
+		vm_count = 0;
+		config_default_machine(&config);
+		config.guest_memory = MIB(5);
+		config.zswap_max = MIB(2);
+		config.vm_count = 1;
+		std::strcpy(config.vms[0].name, "test");
+		config.vms[0].valid = true;
+		config.vms[0].cpus = kUsers;
+		config.vms[0].memory = kSize;
+		config.vms[0].weight = CONFIG_WEIGHT_DEFAULT;
+		config.vms[0].small_pages = GetParam().small_pages;
+		ASSERT_EQ(swap_init(&config), OK);
+		ASSERT_EQ(vm_build(&config.vms[0], why, sizeof(why)), OK) << why;
+		vm = vms[0];
+		vm->state = VM_RUNNING;
+		s2_destroy(&vm->s2);
+		ASSERT_EQ(s2_init(&vm->s2, GetParam().format, 40, vm->number), OK);
+	}
+
+	void TearDown() override
+	{
+		struct config none = {};
+
+		fake_cpu_become(0);
+		swap_end(vm);
+		s2_destroy(&vm->s2);
+		EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
+		EXPECT_EQ(store_pool_stats.objects, 0u);
+		EXPECT_EQ(swap_machine_charged(), 0u);
+		store_fini();
+		swap_init(&none);
+		fake_broadcasts = true;
+		vm_count = 0;
+	}
+
+	static gpa_t word_of(u64 page, u32 user)
+	{
+		return gpa(kRam + page * PAGE_SIZE + (page * 8 + user * 512) % PAGE_SIZE / 8 * 8);
+	}
+
+	void use(u32 user)
+	{
+		std::vector<u64> mine(kPages);
+		std::mt19937 random(user + 1);
+
+		fake_cpu_become(user);
+		for (u64 step = 1; step <= 6000; step++) {
+			u64 page = random() % kPages, word = 0;
+			gpa_t at = word_of(page, user);
+
+			ASSERT_EQ(vm_memory_read(vm, at, &word, 8), OK);
+			ASSERT_EQ(word, mine[page]) << "page " << page << " step " << step;
+			mine[page] = step << 8 | user;
+			ASSERT_EQ(vm_memory_write(vm, at, &mine[page], 8), OK);
+		}
+		running--;
+	}
+
+	void take_away()
+	{
+		struct swap_census census;
+		struct swap_totals totals;
+
+		fake_cpu_become(kUsers);
+		while (running > 0) {
+			u64 freed;
+
+			swap_out(vm->swap, 256, &freed);
+			swap_tick();
+			store_pool_compact(4);
+			swap_count(vm->swap, &census, &totals);
+			EXPECT_EQ(census.resident + census.untouched + census.stored[STORE_zero] +
+					  census.stored[STORE_same] + census.stored[STORE_zswap],
+				  kPages);
+		}
+	}
+
+	struct config config;
+	struct vm *vm;
+	std::atomic<u32> running{kUsers};
+};
+INSTANTIATE_TEST_SUITE_P(kinds, SwapRace,
+			 ::testing::Values(Kind{"armv8", &s2_armv8_4k, true, true},
+					   Kind{"armv8_blocks", &s2_armv8_4k, true, false},
+					   Kind{"generations", arch_s2_format(), false, true}),
+			 [](const auto &info) { return info.param.name; });
+
+TEST_P(SwapRace, no_word_is_lost)
+{
+	std::vector<std::thread> cpus;
+
+	for (u32 user = 0; user < kUsers; user++) {
+		cpus.emplace_back([this, user] { use(user); });
+	}
+	cpus.emplace_back([this] { take_away(); });
+	for (std::thread &cpu : cpus) {
+		cpu.join();
+	}
+	EXPECT_GT(vm->swap->totals.counters.pgsteal, 1000u);
+	EXPECT_GT(vm->swap->totals.counters.workingset_refault, 1000u);
+}
+
+} // namespace

@@ -1,0 +1,285 @@
+// Overcommit: pages lose their frames and come back with the same bytes, within the limits.
+#include "swap_test_machine.h"
+
+namespace
+{
+
+class Swap : public SwapTest
+{
+};
+INSTANTIATE_TEST_SUITE_P(formats, Swap,
+			 testing::Values(S2Kind{"fake", arch_s2_format(), false},
+					 S2Kind{"armv8", &s2_armv8_4k, true},
+					 S2Kind{"ept_software", &s2_ept_software, false}),
+			 s2_kind_name);
+
+TEST_P(Swap, without_a_word_about_it_nothing_is_overcommitted)
+{
+	config.guest_memory = 0;
+	EXPECT_EQ(swap_init(&config), INVALID);
+	EXPECT_EQ(swap_machine_max(), 0u);
+}
+
+TEST_P(Swap, a_page_that_was_taken_away_comes_back_as_it_was)
+{
+	add_guest(MIB(4));
+	build();
+	for (u64 page = 0; page < 64; page++) {
+		write_page(vm, page, 1);
+	}
+	watch(vm);
+	EXPECT_EQ(out(swap, 64), 64u);
+	expect_adds_up(vm);
+	for (u64 page = 0; page < 64; page++) {
+		EXPECT_EQ(kind_at(vm, page), S2_STORED);
+	}
+	EXPECT_EQ(swap->charged, 0u);
+	EXPECT_EQ(swap->stored[STORE_zero], 8u);
+	EXPECT_EQ(swap->stored[STORE_same], 8u);
+	EXPECT_EQ(swap->stored[STORE_zswap], 48u);
+	for (u64 page = 0; page < 64; page++) {
+		EXPECT_EQ(read(vm, page), content(page, 1)) << page;
+	}
+	EXPECT_EQ(swap->totals.counters.workingset_refault, 64u);
+	EXPECT_EQ(store_pool_stats.objects, 0u);
+}
+
+TEST_P(Swap, one_run_is_one_round_of_invalidation)
+{
+	add_guest(MIB(8));
+	config.guest_memory = MIB(32);
+	build();
+	for (u64 page = 0; page < 2048; page++) {
+		write_page(vm, page, 1);
+	}
+	u64 rounds = vm->s2.stats.batches;
+
+	watch(vm);
+	EXPECT_EQ(out(swap, 2048), 2048u);
+	EXPECT_EQ(vm->s2.stats.batches, rounds + 1);
+	EXPECT_EQ(swap->totals.counters.pgsteal, 2048u);
+}
+
+TEST_P(Swap, guests_with_twice_the_memory_there_is_lose_nothing)
+{
+	std::mt19937 random(7);
+	std::vector<u32> version[2];
+
+	add_guest(MIB(8));
+	add_guest(MIB(8));
+	config.guest_memory = MIB(8);
+	build();
+	version[0].resize(2048);
+	version[1].resize(2048);
+	for (u64 step = 0; step < 12000; step++) {
+		u32 who = random() % 2, page = random() % 2048;
+
+		if (random() % 3 == 0) {
+			write_page(vms[who], page, ++version[who][page]);
+		} else {
+			ASSERT_EQ(read(vms[who], page), version[who][page]
+								? content(page, version[who][page])
+								: std::vector<u8>(PAGE_SIZE))
+				<< "page " << page << " of " << who;
+		}
+		ASSERT_LE(swap_machine_charged(), swap_machine_max());
+		if (step % 1000 == 0) {
+			expect_adds_up(vms[0]);
+			expect_adds_up(vms[1]);
+		}
+	}
+	EXPECT_GT(vms[0]->swap->totals.counters.pgsteal, 1000u);
+	EXPECT_GT(vms[1]->swap->totals.counters.workingset_refault, 1000u);
+}
+
+TEST_P(Swap, a_guest_stays_below_its_max)
+{
+	add_guest(MIB(8))->memory_max = MIB(2);
+	config.guest_memory = MIB(32);
+	build();
+	for (u64 page = 0; page < 2048; page++) {
+		write_page(vm, page, 1);
+		ASSERT_LE(swap->charged, 512u);
+	}
+	for (u64 page = 0; page < 2048; page++) {
+		ASSERT_EQ(read(vm, page), content(page, 1));
+	}
+}
+
+TEST_P(Swap, what_is_not_accessed_goes_first)
+{
+	config.reclaim = &reclaim_clock;
+	add_guest(MIB(4));
+	build();
+	for (u64 page = 0; page < 200; page++) {
+		write_page(vm, page, 1);
+	}
+	watch(vm);
+	for (u64 page = 0; page < 200; page += 2) {
+		access(vm, page);
+	}
+	EXPECT_EQ(out(swap, 60), 60u);
+	EXPECT_EQ(swap->active_permille, 1000u * 60 / 120 / 4);
+	for (u64 page = 0; page < 200; page += 2) {
+		EXPECT_EQ(kind_at(vm, page), S2_LEAF) << page;
+	}
+}
+
+TEST_P(Swap, a_block_that_is_not_accessed_goes_whole_and_comes_back_in_pages)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8), false);
+	build();
+	write_page(vm, 3, 1);
+	write_page(vm, 700, 1);
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 2u);
+	EXPECT_EQ(swap->charged, 1024u);
+	watch(vm);
+	EXPECT_EQ(out(swap, 2048), 1024u);
+	EXPECT_EQ(swap->totals.counters.thp_split_page, 2u);
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 0u);
+	EXPECT_EQ(read(vm, 3), content(3, 1));
+	EXPECT_EQ(read(vm, 700), content(700, 1));
+	EXPECT_EQ(swap->charged, 2u);
+	expect_adds_up(vm);
+}
+
+TEST_P(Swap, under_pressure_a_fault_brings_one_page)
+{
+	config.guest_memory = MIB(8);
+	add_guest(MIB(16), false);
+	build();
+	for (u64 page = 0; page < 4096; page += 64) {
+		write_page(vm, page, 1);
+		ASSERT_LE(swap_machine_charged(), swap_machine_max());
+	}
+	for (u64 page = 0; page < 4096; page += 64) {
+		EXPECT_EQ(read(vm, page), content(page, 1));
+	}
+}
+
+// Nothing takes it: it is mapped again, and nothing of it is lost.
+TEST_P(Swap, what_no_store_takes_is_put_back)
+{
+	std::vector<u8> noise(PAGE_SIZE);
+	std::mt19937 random(3);
+
+	add_guest(MIB(4));
+	build();
+	for (u8 &byte : noise) {
+		byte = (u8)random();
+	}
+	for (u64 page = 0; page < 32; page++) {
+		ASSERT_EQ(write(vm, page, noise.data()), OK);
+	}
+	watch(vm);
+	EXPECT_EQ(out(swap, 32), 0u);
+	EXPECT_EQ(swap->totals.counters.pgputback, 32u);
+	EXPECT_EQ(swap->totals.counters.pgsteal, 0u);
+	for (u64 page = 0; page < 32; page++) {
+		EXPECT_EQ(kind_at(vm, page), S2_LEAF);
+		EXPECT_EQ(read(vm, page), noise);
+	}
+}
+
+TEST_P(Swap, when_nothing_can_go_the_guest_is_told)
+{
+	std::vector<u8> noise(PAGE_SIZE);
+	std::mt19937 random(3);
+	enum status status = OK;
+	u64 page;
+
+	for (u8 &byte : noise) {
+		byte = (u8)random();
+	}
+	add_guest(MIB(16));
+	build();
+	for (page = 0; status == OK; page++) {
+		status = write(vm, page, noise.data());
+	}
+	EXPECT_EQ(status, NOMEM);
+	EXPECT_GT(page, 1900u);
+	EXPECT_EQ(read(vm, 5), noise) << "what it has it keeps";
+}
+
+TEST_P(Swap, a_guest_below_its_min_keeps_what_it_has)
+{
+	add_guest(MIB(4))->memory_min = MIB(4);
+	add_guest(MIB(16));
+	build();
+	for (u64 page = 0; page < 1024; page++) {
+		write_page(vms[0], page, 1);
+	}
+	for (u64 page = 0; page < 4096; page++) {
+		write_page(vms[1], page, 1);
+	}
+	EXPECT_EQ(vms[0]->swap->totals.counters.pgsteal, 0u);
+	EXPECT_EQ(vms[0]->swap->charged, 1024u);
+}
+
+TEST_P(Swap, the_tick_keeps_room_free)
+{
+	config.guest_memory = MIB(16);
+	add_guest(MIB(16));
+	build();
+	for (u64 page = 0; page < 4060; page++) {
+		write_page(vm, page, 1);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		swap_tick();
+	}
+	EXPECT_GE(swap_machine_max() - swap_machine_charged(), swap_machine_max() / 64);
+	EXPECT_GT(swap->totals.counters.pgsteal, 0u);
+}
+
+TEST_P(Swap, above_high_the_tick_takes_from_that_guest)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8))->memory_high = MIB(2);
+	build();
+	for (u64 page = 0; page < 2000; page++) {
+		write_page(vm, page, 1);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		swap_tick();
+	}
+	EXPECT_LE(swap->charged, 512u);
+	expect_adds_up(vm);
+}
+
+TEST_P(Swap, a_reset_forgets_everything)
+{
+	add_guest(MIB(4));
+	build();
+	for (u64 page = 0; page < 256; page++) {
+		write_page(vm, page, 1);
+	}
+	watch(vm);
+	EXPECT_EQ(out(swap, 100), 100u);
+	swap_forget(vm);
+	EXPECT_EQ(swap->charged, 0u);
+	EXPECT_EQ(store_pool_stats.objects, 0u);
+	ASSERT_EQ(unmap_of(&vm->s2, kRam, MIB(4)), OK);
+	EXPECT_EQ(read(vm, 3), std::vector<u8>(PAGE_SIZE));
+}
+
+// A damaged slot ends that guest, and is not passed on to it.
+TEST_P(Swap, a_page_that_comes_back_damaged_ends_its_guest)
+{
+	add_guest(MIB(4));
+	build();
+	write_page(vm, 2, 1);
+	watch(vm);
+	ASSERT_EQ(out(swap, 1), 1u);
+	swap->pages[2].checksum ^= 1;
+	struct exit fault = {};
+
+	fault.gpa = gpa(kRam + 2 * PAGE_SIZE);
+	fault.access = ACCESS_READ;
+	EXPECT_EQ(vm_memory_fault(vm, &fault), AGAIN);
+	EXPECT_EQ(vm->state, VM_CRASHED);
+	EXPECT_NE(std::strstr(vm->last_words, "damaged from the zswap store"), nullptr);
+	EXPECT_EQ(kind_at(vm, 2), S2_STORED);
+}
+
+} // namespace
