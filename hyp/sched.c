@@ -240,20 +240,17 @@ void sched_no_chores(void)
 	chore_count = 0;
 }
 
-/* A CPU that is idle does what any may do, and CPU 0 looks for all of it. */
-static bool watches(const struct cpu *cpu, const struct chore *chore)
-{
-	return cpu->id == 0 || (chore->any_cpu && load_relaxed(&cpu->idle));
-}
-
+/* While it is on, nobody's timer waits for it; who has done it sets its own anew, and so there is
+ * always one that does. */
 static void do_chore(struct chore *chore)
 {
 	if (__atomic_exchange_n(&chore->is_on, true, __ATOMIC_ACQUIRE)) {
 		return;
 	}
 	if (arch_now() >= load_relaxed(&chore->next)) {
-		store_relaxed(&chore->next, arch_now() + chore->period_ticks);
+		store_relaxed(&chore->next, ~0ull);
 		chore->fn();
+		store_relaxed(&chore->next, arch_now() + chore->period_ticks);
 	}
 	store_release(&chore->is_on, false);
 }
@@ -275,7 +272,7 @@ static u64 next_chore(const struct cpu *cpu)
 	u64 next = ~0ull;
 
 	for (u32 i = 0; i < chore_count; i++) {
-		if (watches(cpu, &chores[i])) {
+		if (chores[i].any_cpu || cpu->id == 0) {
 			next = min_u64(next, load_relaxed(&chores[i].next));
 		}
 	}

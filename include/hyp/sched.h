@@ -33,7 +33,7 @@ void sched_tick(void);
  * lock or batch. At boot; no more than four of this and the next. */
 void sched_every(u32 ms, void (*fn)(void));
 
-/* The same on any CPU, rather on an idle one: on one at a time. */
+/* The same on whichever CPU comes first, one at a time. */
 void sched_every_somewhere(u32 ms, void (*fn)(void));
 
 /* For tests: nothing is done from time to time any more. */

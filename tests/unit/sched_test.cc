@@ -256,6 +256,36 @@ TEST_F(Sched, who_is_unpaused_or_ended_on_its_way_out_is_not_left_behind)
 	}
 }
 
+// A chore that takes longer than its period leaves the guest its time all the same, and no timer is
+// set to a moment that has passed.
+TEST_F(Sched, a_long_chore_is_not_due_again_at_once)
+{
+	static u64 ended_at, shortest, count;
+
+	ended_at = count = 0;
+	shortest = ~0ull;
+	add_guest("a", 1, 256);
+	sched_every_somewhere(10, [] {
+		if (ended_at) {
+			shortest = std::min(shortest, fake_now - ended_at);
+		}
+		fake_now += 60000000;
+		ended_at = fake_now;
+		count++;
+	});
+	script = [&](struct vcpu *vcpu) {
+		EXPECT_GT(this_cpu()->timer_deadline, fake_now);
+		burn(vcpu, 1000000);
+		if (fake_now > 1000000000) {
+			sched_no_chores();
+			vm_off(vcpu->vm);
+		}
+	};
+	run();
+	EXPECT_GE(count, 10u);
+	EXPECT_GE(shortest, 10000000u);
+}
+
 // Of three that wait, the last in the queue is named; what it runs is charged to it, so that in the
 // end each had its share.
 TEST_F(Sched, a_turn_goes_to_who_is_named_and_shares_stay_what_they_were)
