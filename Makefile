@@ -7,6 +7,7 @@
 ##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
 ##   make tags        for editors                               make clean      (distclean: downloads too)
 ##   make replay      misses of policies of reclaim on TRACE (or on samples), at SIZE pages, beside the optimum's
+##   make exp         CONFIG with overcommit, in batch; OUT has samples and all else; STORE=zero|same|zswap alone, POLICY=
 ##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
 ##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
@@ -85,6 +86,9 @@ all: $(READY)
 run: $(READY)
 	$(Q)$(call RUN,run) $(OUT:%=--out %) $(TIMEOUT:%=--timeout %) $(CONFIG)
 
+exp: $(READY)
+	$(Q)$(call RUN,exp) --out $(or $(OUT),build/exp) $(TIMEOUT:%=--timeout %) $(STORE:%=--store %) $(POLICY:%=--policy %) $(CONFIG)
+
 qemu-cmd: $(READY)
 	$(Q)$(call RUN,qemu-cmd) $(CONFIG)
 
@@ -159,9 +163,11 @@ $(G)/vmlinuz: $(DEBIAN)/setup.$(ARCH)
 	$(Q)mkdir -p $(@D) && cp $(DEBIAN)/root/boot/vmlinuz-* $@ && cp $(DEBIAN)/versions $(@D)/versions
 $(G)/ticks: guest/linux/ticks.c Makefile | build/setup.host
 	$(Q)mkdir -p $(@D) && $(CROSS)gcc -O2 $(WARN) -static -nostdlib -fno-stack-protector -s -Wl,--build-id=none,-z,max-page-size=4096 -o $@ $<
-$(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(DEBIAN)/setup.$(ARCH)
+$(G)/wsgen: guest/linux/wsgen.c Makefile | build/setup.host
+	$(Q)mkdir -p $(@D) && $(CROSS)gcc -O2 $(WARN) -static -s -Wl,--build-id=none -o $@ $< -lm
+$(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(G)/wsgen $(DEBIAN)/setup.$(ARCH)
 	$(call say,CPIO)
-	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $(G)/ticks $@
+	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $@ $(G)/ticks $(G)/wsgen
 
 # Host: the same core, with sanitizers.
 # One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
@@ -206,10 +212,10 @@ $(H)/quick/all: $(TABLE_TESTS) $(H)/quick/core.a
 $(H)/cov/all: $(TABLE_TESTS) $(call quick_tests,tests/race/s2*.cc) $(H)/cov/core.a
 $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/quick/all $(H)/cov/all:
 	$(call say,LD)
-	$(Q)g++ $(SAN_$(notdir $(@D))) -o $@ $^ -lgmock -lgtest -lgtest_main -lfdt -llz4 -pthread
+	$(Q)g++ $(SAN_$(notdir $(@D))) -o $@ $^ -lgmock -lgtest -lgtest_main -lfdt -l:liblz4.a -pthread
 $(H)/s2-bench: $(H)/bench/tests/bench/s2_bench.o $(H)/bench/core.a
 	$(call say,LD)
-	$(Q)gcc -o $@ $^ -lfdt -llz4 -pthread
+	$(Q)gcc -o $@ $^ -lfdt -l:liblz4.a -pthread
 STEPS_TESTS = $(patsubst %,$(H)/steps/%.o,$(basename $(wildcard tests/steps/*.cc tests/steps/*.c)))
 $(H)/steps/all: $(STEPS_TESTS) $(H)/steps/core.a
 $(H)/covsteps/all: $(STEPS_TESTS) $(H)/covsteps/core.a
@@ -229,7 +235,7 @@ $(H)/oracle: $(patsubst %.c,$(H)/unit/%.o,tests/oracle/oracle.c $(filter-out too
 	$(Q)gcc $(SAN_unit) -o $@ $^ -lfdt
 $(H)/fuzz-%: $(H)/fuzz/tests/fuzz/%.o $(H)/fuzz/core.a
 	$(call say,LD)
-	$(Q)clang -fsanitize=fuzzer,address,undefined -o $@ $^ -lfdt -llz4 -pthread
+	$(Q)clang -fsanitize=fuzzer,address,undefined -o $@ $^ -lfdt -l:liblz4.a -pthread
 
 # Setup.
 build/setup.host: tools/setup
@@ -256,7 +262,7 @@ clean:
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all ready pc-ready run qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
+.PHONY: all ready pc-ready run exp qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
 	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:

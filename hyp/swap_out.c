@@ -168,18 +168,33 @@ static void note_activity(struct swap *swap, u64 active, u64 scanned)
 	}
 }
 
+/* Nobody else changes the record of a resident page. */
+static bool is_at_rest(struct swap *swap, u32 page)
+{
+	u64 rest = swap_rest(load_relaxed(&swap->pages[page].word));
+
+	if (rest > 0) {
+		swap_release(&swap->pages[page], swap_word_refused(rest - 1));
+		admit(swap, page);
+	}
+	return rest > 0;
+}
+
 static void choose_pages(struct swap *swap, u64 wanted)
 {
 	struct reclaim *choice = &swap->choice;
-	u64 looks = wanted * SCAN_FACTOR, scanned = 0, active = 0;
+	u64 scanned = 0, active = 0;
 
 	choice->frames = (u32)max_u64(load_relaxed(&swap->charged), 1);
-	while (swap->victim_count < wanted && scanned < looks) {
+	for (u64 looks = wanted * SCAN_FACTOR; swap->victim_count < wanted && looks > 0; looks--) {
 		u32 page = choice->policy->candidate(choice);
 		bool accessed;
 
 		if (page == RECLAIM_NONE) {
 			break;
+		}
+		if (is_at_rest(swap, page)) {
+			continue;
 		}
 		accessed = was_accessed(swap, swap_gpa(swap, page), 0);
 		scanned++;
@@ -233,7 +248,7 @@ static void put_back(struct swap *swap, u32 page, hpa_t frame)
 		cpu_relax();
 	}
 	atomic_add(&swap->totals.counters.pgputback, 1);
-	swap_became_resident(swap, page);
+	swap_became_resident(swap, page, swap_word_refused(SWAP_REST));
 }
 
 static void count_stored(struct swap *swap, u64 slot)

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "hyp/config.h"
+#include "hyp/store.h"
 
 #define FOLDERS_MAX 16
 #define FILES_MAX (CONFIG_VMS_MAX * 2) /* a kernel and a ramdisk a guest */
@@ -190,6 +191,24 @@ static void print_module(const char *what, const struct config_module *module)
 	printf(", %s %s (%s)", what, module->name, size);
 }
 
+/* The sum of guests' memory to what they may use, and how that is done. */
+static void print_overcommit(const struct config *config, u64 memory)
+{
+	u64 hundredths = memory * 100 / config->guest_memory;
+	char size[16], pool[16];
+
+	config_size_text(config->guest_memory, size, sizeof(size));
+	config_size_text(config->zswap_max, pool, sizeof(pool));
+	printf(" / %s = %llu.%02llu, by %s into", size, (unsigned long long)hundredths / 100,
+	       (unsigned long long)hundredths % 100, config->reclaim->name);
+	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
+		if (config->stores & BIT(kind)) {
+			printf(" %s", store_name((enum store_kind)kind));
+		}
+	}
+	printf(" (%s)", pool);
+}
+
 static void print_plan(const struct check *check)
 {
 	const struct config *config = &check->config;
@@ -212,11 +231,15 @@ static void print_plan(const struct check *check)
 		cpus += vm->cpus;
 	}
 	config_size_text(memory, size, sizeof(size));
-	printf("%s: %u guest%s, %u vCPU%s, %s of memory\n", check->name, config->vm_count,
+	printf("%s: %u guest%s, %u vCPU%s, %s of memory", check->name, config->vm_count,
 	       config->vm_count == 1 ? "" : "s", cpus, cpus == 1 ? "" : "s", size);
+	if (config->guest_memory != 0) {
+		print_overcommit(config, memory);
+	}
+	printf("\n");
 }
 
-/* What all good guests have together. */
+/* What guests can use at once: with overcommit less than what they think that they have. */
 static u64 needed_memory(const struct config *config)
 {
 	u64 memory = 0;
@@ -224,7 +247,7 @@ static u64 needed_memory(const struct config *config)
 	for (u32 i = 0; i < config->vm_count; i++) {
 		memory += config->vms[i].valid ? config->vms[i].memory : 0;
 	}
-	return memory;
+	return config->guest_memory ? min_u64(memory, config->guest_memory) : memory;
 }
 
 /* Those of bad guests, too: Lamina then finds the same fault, and says it in the same words. */

@@ -50,6 +50,15 @@ class StreamTest(unittest.TestCase):
         self.assertEqual(stream.feed(b"[js"), b"")
         self.assertEqual(stream.feed(b"x"), b"[jsx")
 
+    def test_samples_are_put_together_and_not_shown(self):
+        text = b'[stats] {"a":{"b"\n[stats] :1}\n[d1] up\n[stats] ,"c":2}\r\n[stats] {"a":3}\n[stat] x\n'
+        for cut in range(len(text)):
+            samples = []
+            stream = Stream(take_sample=samples.append)
+            shown = stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.close()
+            self.assertEqual(shown, b"[d1] up\n[stat] x\n")
+            self.assertEqual(samples, [{"a": {"b": 1}, "c": 2}, {"a": 3}])
+
     def test_a_summary_line_without_a_newline_is_kept(self):
         _, _, summary = pass_through([b"[json] {}"])
         self.assertEqual(summary, [b"{}"])

@@ -5,6 +5,7 @@ import sys
 import bench
 import config
 import debug
+import exp
 import machine
 import pc
 import run
@@ -47,6 +48,15 @@ def build_parser():
     one.add_argument("--timeout", help="seconds until the run is ended with status 124")
     add_config(one)
     one.set_defaults(function=run.command)
+
+    one = commands.add_parser("exp", help="run a configuration with overcommit, and check what it counted")
+    add_machine_options(one)
+    one.add_argument("-o", "--out", required=True, help="folder for all that it leaves")
+    one.add_argument("--timeout", help=f"seconds until the run is ended with status 124 ({exp.TIMEOUT_S})")
+    one.add_argument("--store", help="this store alone: " + ", ".join(exp.STORES))
+    one.add_argument("--policy", help="of reclaim, instead of the configuration's")
+    add_config(one)
+    one.set_defaults(function=exp.command)
 
     one = commands.add_parser("check", help="check a configuration on this machine")
     one.add_argument("--arch", default="arm64", choices=ARCHITECTURES, help="for which architecture (arm64)")

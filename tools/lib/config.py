@@ -75,7 +75,11 @@ def get_property(blob, node, name):
 
 
 def put_property(blob, node, name, text):
-    done = subprocess.run(["fdtput", "-t", "s", blob, node, name, text], capture_output=True, text=True, check=False)
+    put_strings(blob, node, name, [text])
+
+
+def put_strings(blob, node, name, texts):
+    done = subprocess.run(["fdtput", "-t", "s", blob, node, name, *texts], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{node}: {name} cannot be set: {done.stderr.strip()}")
 

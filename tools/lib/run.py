@@ -59,13 +59,13 @@ def write_all(descriptor, data):
 class Run:
     """Ends in `status`; `summary` is what Lamina counted, or None if it did not come to that."""
 
-    def __init__(self, emulator, keyboard, timeout_s=None, sink=None, show=True):
+    def __init__(self, emulator, keyboard, timeout_s=None, sink=None, show=True, take_sample=None):
         self.emulator = emulator
         self.keyboard = keyboard
         self.timeout_s = timeout_s
         self.show = show
         self.started = time.monotonic()
-        self.stream = Stream(sink)
+        self.stream = Stream(sink, take_sample)
         self.complaints = b""  # what the emulator itself said
         self.summary = None
         self.status = self.supervise()
@@ -197,9 +197,10 @@ class Record:
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
-            if name in ("hyp.log", "summary.json") or name.startswith("console.d"):
+            if name in ("hyp.log", "summary.json", "stats.jsonl") or name.startswith("console.d"):
                 os.unlink(os.path.join(folder, name))  # of an earlier run: not to be taken for this one's
         self.sink = LogFolder(folder)
+        self.samples = None
         shutil.copyfile(target.config.path, os.path.join(folder, target.config.copy_name()))
         self.write("cmdline", shlex.join(emulator.command()) + "\n")
         self.write("versions", "".join(f"{name}: {text}\n" for name, text in self.versions(target)))
@@ -207,6 +208,12 @@ class Record:
     def write(self, name, text):
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
             file.write(text)
+
+    def take_sample(self, sample):
+        if not self.samples:
+            self.samples = open(os.path.join(self.folder, "stats.jsonl"), "w", encoding="utf-8")
+        self.samples.write(json.dumps(sample, separators=(",", ":")) + "\n")
+        self.samples.flush()
 
     @staticmethod
     def versions(target):
@@ -219,6 +226,8 @@ class Record:
 
     def close(self, run):
         self.sink.close()
+        if self.samples:
+            self.samples.close()
         if run.summary is not None:
             self.write("summary.json", json.dumps(run.summary, indent=2) + "\n")
 
@@ -227,8 +236,8 @@ def raise_interrupt(*_):
     raise KeyboardInterrupt
 
 
-def command(options):
-    target = machine.prepare(options)
+def execute(options, target):
+    """Boots it, and files what it says where options.out says; with a keyboard unless options.batch."""
     timeout = parse_number(options.timeout, "TIMEOUT", 1, TIMEOUT_MAX_S) if options.timeout else None
     emulator = target.emulator()
     for text in target.describe():
@@ -236,8 +245,13 @@ def command(options):
     record = Record(options.out, target, emulator) if options.out else None
     signal.signal(signal.SIGTERM, raise_interrupt)
     signal.signal(signal.SIGHUP, raise_interrupt)
-    run = Run(emulator, not options.batch, timeout, record.sink if record else None)
+    run = Run(emulator, not options.batch, timeout, record.sink if record else None,
+              take_sample=record.take_sample if record else None)
     if record:
         record.close(run)
     print(f"lamina: {run.ending()} (status {run.status})", file=sys.stderr)
-    return run.status
+    return run
+
+
+def command(options):
+    return execute(options, machine.prepare(options)).status

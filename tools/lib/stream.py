@@ -1,15 +1,18 @@
 """What comes out of Lamina's one console, taken apart while it comes.
 
     [json] TEXT   a line of the summary: kept, and not shown
+    [stats] TEXT  a line of a sample of counters: put together, and not shown
     [dN] TEXT     a line of guest N (without a keyboard, all of a guest's output is such lines)
     TEXT          Lamina's own
 
 Bytes are shown as they come, not by lines: a person is typing. Only the start of a line is held back,
 for as long as it may still become a line of the summary.
 """
+import json
 import os
 import re
 
+STATS_MARK = b"[stats] "
 JSON_MARK = b"[json] "
 GUEST_MARK = re.compile(rb"\[(d[0-9]+)\] ?")
 
@@ -17,8 +20,9 @@ GUEST_MARK = re.compile(rb"\[(d[0-9]+)\] ?")
 class Stream:
     """feed() bytes as they come; it returns those to show. close() when there are no more."""
 
-    def __init__(self, sink=None):
+    def __init__(self, sink=None, take_sample=None):
         self.sink = sink  # gets whole lines: guest or None, bytes
+        self.samples = Samples(take_sample)
         self.json = []
         self.line = b""
         self.shown = 0  # bytes of self.line that were returned already
@@ -29,7 +33,7 @@ class Stream:
         for piece in pieces[:-1]:
             show += self.end_line(piece)
         self.line = pieces[-1]
-        if not may_be_json(self.line):
+        if not may_be_marked(self.line):
             show += self.line[self.shown:]
             self.shown = len(self.line)
         return bytes(show)
@@ -37,11 +41,20 @@ class Stream:
     def end_line(self, line):
         rest = line[self.shown:] + b"\n"
         self.shown = 0
-        if line.startswith(JSON_MARK):
-            self.json.append(line[len(JSON_MARK):].rstrip(b"\r"))
+        if self.keep(line.rstrip(b"\r")):
             return b""
         self.file(line)
         return rest
+
+    def keep(self, line):
+        """What is for programs; false: it is for people."""
+        if line.startswith(JSON_MARK):
+            self.json.append(line[len(JSON_MARK):])
+        elif line.startswith(STATS_MARK):
+            self.samples.add(line[len(STATS_MARK):])
+        else:
+            return False
+        return True
 
     def file(self, line):
         if self.sink:
@@ -52,8 +65,7 @@ class Stream:
     def close(self):
         """The last line may have no newline."""
         rest = self.line[self.shown:]
-        if self.line.startswith(JSON_MARK):
-            self.json.append(self.line[len(JSON_MARK):])
+        if self.keep(self.line):
             rest = b""
         elif self.line:
             self.file(self.line)
@@ -61,8 +73,28 @@ class Stream:
         return rest
 
 
-def may_be_json(line):
-    return line.startswith(JSON_MARK) or JSON_MARK.startswith(line)
+def may_be_marked(line):
+    return any(line.startswith(mark) or mark.startswith(line) for mark in (JSON_MARK, STATS_MARK))
+
+
+class Samples:
+    """Objects whose text comes in pieces, cut anywhere; each goes to `take` when it is whole."""
+
+    def __init__(self, take):
+        self.take = take
+        self.text = ""
+
+    def add(self, piece):
+        self.text += piece.decode(errors="replace")
+        if not self.text.endswith("}"):
+            return
+        try:
+            sample = json.loads(self.text)
+        except ValueError:
+            return  # a brace in the middle of it
+        self.text = ""
+        if self.take:
+            self.take(sample)
 
 
 class LogFolder:

@@ -1,0 +1,95 @@
+"""What an experiment is judged by: numbers that add up pass, and each that does not is named."""
+import copy
+import json
+import os
+import tempfile
+import unittest
+
+import exp
+
+GUEST = {"id": 1, "name": "a", "pages_total": 100, "pages_untouched": 40, "pages_resident": 30, "pages_zero": 10,
+         "pages_same": 5, "pages_zswap": 15, "swpout_zero": 12, "swpin_zero": 1, "swpout_same": 7, "swpin_same": 2,
+         "zswpout": 20, "zswpin": 5, "pgscan": 60, "pgsteal": 39, "pgdiscard": 1, "workingset_refault": 8}
+SAMPLE = {"time_ns": 5, "guest_memory_max": 1000, "guest_memory_current": 999, "guests": [GUEST]}
+LATER = {**SAMPLE, "time_ns": 6}
+SWAP = {**GUEST, "pgputback": 3}
+SUMMARY = {"guest_memory_max": 1000,
+           "guests": [{"id": 1, "name": "a", "s2": {"batches": 1, "kicks": 0}, "swap": {**SWAP, "pgsteal": 512}}]}
+CONSOLE = (b"wsgen: zipf, 96 MiB\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
+           b"wsgen: done at 120 ms, verified 81920 bytes in 20 reads, 0 bad\nguest: wsgen zipf,size=96 ended with 0\n")
+
+
+class SampleTest(unittest.TestCase):
+    def faults(self, change=None, sample=None):
+        changed = copy.deepcopy(LATER)
+        changed["guests"][0].update(change or {})
+        changed.update(sample or {})
+        return list(exp.all_faults([SAMPLE, changed]))
+
+    def test_what_adds_up_has_no_fault(self):
+        self.assertEqual(self.faults(), [])
+
+    def test_each_number_that_does_not_add_up_is_named(self):
+        for name, says in (("pages_resident", "are somewhere"), ("pages_untouched", "are somewhere"),
+                           ("pgsteal", "pgsteal is"), ("workingset_refault", "workingset_refault is"),
+                           ("pgdiscard", "dropped")):
+            found = self.faults({name: GUEST[name] + 1})
+            self.assertEqual(len(found), 1, name)
+            self.assertIn("sample 1: d1: ", found[0])
+            self.assertIn(says, found[0])
+
+    def test_counters_do_not_fall_and_time_rises(self):
+        self.assertIn("pgscan fell from 60 to 59", self.faults({"pgscan": 59})[0])
+        self.assertIn("its time is not after", self.faults(sample={"time_ns": 5})[0])
+
+    def test_guests_have_no_more_than_they_may(self):
+        self.assertIn("may have 1000", self.faults(sample={"guest_memory_current": 1001})[0])
+
+    def test_no_sample_is_a_fault(self):
+        self.assertIn("nothing was checked", list(exp.all_faults([]))[0])
+
+
+class VerdictTest(unittest.TestCase):
+    def judge(self, console=CONSOLE, status=0, summary=SUMMARY, samples=(SAMPLE, LATER), wanted=1):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "summary.json"), "w", encoding="utf-8") as file:
+                json.dump(summary, file)
+            with open(os.path.join(folder, "stats.jsonl"), "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(sample) + "\n" for sample in samples)
+            with open(os.path.join(folder, "console.d1.log"), "wb") as file:
+                file.write(console)
+            verdict = exp.judge(folder, status, {"d1": wanted})
+            with open(os.path.join(folder, "summary.json"), encoding="utf-8") as file:
+                return verdict, json.load(file)
+
+    def test_a_good_run_passes_and_its_summary_has_the_workloads(self):
+        (status, lines), summary = self.judge()
+        self.assertEqual(status, 0)
+        self.assertIn("1 for 512 (holds", "\n".join(lines))
+        said = summary["workloads"]["d1"]
+        self.assertEqual((said["done"], said["reads"], said["verified_bytes"]), (1, 20, 81920))
+        self.assertEqual(said["progress"], [[99, 10, 7]])
+        self.assertEqual(said["ended"], [["zipf,size=96", 0]])
+
+    def test_a_workload_that_is_not_done_fails_it(self):
+        (status, lines), _ = self.judge(console=b"wsgen: zipf, 96 MiB\n")
+        self.assertEqual(status, 1)
+        self.assertIn("0 of 1 workloads", lines[-1])
+        self.assertEqual(self.judge(wanted=2)[0][0], 1)
+
+    def test_a_bad_page_fails_it_and_is_shown(self):
+        (status, lines), _ = self.judge(console=CONSOLE + b"wsgen: BAD page 3 at byte 8: read 1, want 2\n")
+        self.assertEqual(status, 1)
+        self.assertIn("d1: wsgen: BAD page 3", lines[-1])
+
+    def test_too_many_rounds_are_said(self):
+        summary = copy.deepcopy(SUMMARY)
+        summary["guests"][0]["s2"]["batches"] = 2
+        self.assertIn("MISSED", "\n".join(self.judge(summary=summary)[0][1]))
+
+    def test_laminas_own_status_goes_first(self):
+        self.assertEqual(self.judge(status=124)[0][0], 124)
+
+    def test_a_run_without_overcommit_is_none(self):
+        summary = {name: value for name, value in SUMMARY.items() if name != "guest_memory_max"}
+        self.assertNotEqual(self.judge(summary=summary)[0][0], 0)

@@ -1,0 +1,201 @@
+"""An experiment: one run under overcommit that ends by itself, and what it says is held against itself.
+
+The folder has everything: the configuration, versions, the command, consoles, samples of counters
+(stats.jsonl), the summary with what the guests' workloads said, and verdict.txt, which is also printed.
+"""
+import json
+import os
+import re
+
+import machine
+import run
+from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
+from config import get_lines, get_property, put_property, put_strings
+
+TIMEOUT_S = 1800
+STORES = {"zero": "zero", "same": "same", "zswap": "compressible"}  # and a content that each of them takes
+OUTS = ("swpout_zero", "swpout_same", "zswpout")
+INS = ("swpin_zero", "swpin_same", "zswpin")
+STORED = ("pages_zero", "pages_same", "pages_zswap")
+COUNTERS = OUTS + INS + ("pgscan", "pgsteal", "pgdiscard", "workingset_refault")
+ROUNDS_BOUND = 1 / 512
+WORKLOAD_WORD = "lamina.wsgen="
+
+DONE = re.compile(rb"wsgen: done at (\d+) ms, verified (\d+) bytes in (\d+) reads, 0 bad")
+BAD = re.compile(rb"wsgen: BAD .*")
+ENDED = re.compile(rb"guest: wsgen (\S+) ended with (\d+)")
+PROGRESS = re.compile(rb"wsgen: progress (\d+) of (\d+) at (\d+) ms, wss (\d+) pages")
+
+
+# ---- What must hold at every sample ----------------------------------------------------------------
+
+
+def guest_faults(guest, before):
+    """What does not add up in a guest's part of a sample, in sentences."""
+    stored = sum(guest[name] for name in STORED)
+    outs, ins = sum(guest[name] for name in OUTS), sum(guest[name] for name in INS)
+    pages = guest["pages_untouched"] + guest["pages_resident"] + stored
+    if pages != guest["pages_total"]:
+        yield f"{pages} pages are somewhere, of {guest['pages_total']}"
+    if guest["pgsteal"] != outs:
+        yield f"pgsteal is {guest['pgsteal']}, and stores got {outs} pages"
+    if guest["workingset_refault"] != ins:
+        yield f"workingset_refault is {guest['workingset_refault']}, and stores gave {ins} pages back"
+    if outs - ins - guest["pgdiscard"] != stored:
+        yield f"stores got {outs} pages, gave {ins} back, dropped {guest['pgdiscard']}, and have {stored}"
+    for name in COUNTERS:
+        if before and guest[name] < before[name]:
+            yield f"{name} fell from {before[name]} to {guest[name]}"
+
+
+def sample_faults(sample, before):
+    if sample["guest_memory_current"] > sample["guest_memory_max"]:
+        yield f"guests have {sample['guest_memory_current']} bytes, and may have {sample['guest_memory_max']}"
+    if before and sample["time_ns"] <= before["time_ns"]:
+        yield "its time is not after the one before"
+    for i, guest in enumerate(sample["guests"]):
+        for fault in guest_faults(guest, before["guests"][i] if before else None):
+            yield f"d{guest['id']}: {fault}"
+
+
+def all_faults(samples):
+    if not samples:
+        yield "there is no sample, so nothing was checked: lamina,stats-ms in /chosen asks for them"
+    for number, sample in enumerate(samples):
+        for fault in sample_faults(sample, samples[number - 1] if number else None):
+            yield f"sample {number}: {fault}"
+
+
+# ---- What the workloads said -----------------------------------------------------------------------
+
+
+def read_workload(log):
+    """Of one guest's console: what was verified, what was wrong, the truth about its working set."""
+    done = DONE.findall(log)
+    return {
+        "done": len(done),
+        "ended": [[words.decode(), int(status)] for words, status in ENDED.findall(log)],
+        "verified_bytes": sum(int(verified) for _, verified, _ in done),
+        "reads": sum(int(reads) for _, _, reads in done),
+        "bad": [line.decode(errors="replace") for line in BAD.findall(log)],
+        "progress": [[int(ms), int(op), int(wss)] for op, _, ms, wss in PROGRESS.findall(log)],
+    }
+
+
+def read_workloads(folder, wanted):
+    """By guest; `wanted`: how many workloads each was to run."""
+    found = {}
+    for guest, count in wanted.items():
+        path = os.path.join(folder, f"console.{guest}.log")
+        log = b""
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                log = file.read()
+        found[guest] = {"wanted": count, **read_workload(log)}
+    return found
+
+
+def workload_faults(workloads):
+    for guest, said in workloads.items():
+        yield from (f"{guest}: {line}" for line in said["bad"])
+        if said["done"] < said["wanted"]:
+            yield f"{guest}: {said['done']} of {said['wanted']} workloads were done with every byte verified"
+
+
+# ---- The verdict -----------------------------------------------------------------------------------
+
+
+def rounds_text(summary):
+    """Rounds of invalidation for each page that was taken away."""
+    rounds = sum(guest["s2"]["batches"] for guest in summary["guests"])
+    stolen = sum(guest["swap"]["pgsteal"] for guest in summary["guests"])
+    kicks = sum(guest["s2"]["kicks"] for guest in summary["guests"])
+    if stolen == 0:
+        return "shootdown: no page was taken away"
+    return (f"shootdown: {rounds} rounds for {stolen} pages taken away, 1 for {stolen / max(rounds, 1):.0f} "
+            f"({'holds' if rounds / stolen <= ROUNDS_BOUND else 'MISSED'}: 1 for 512); "
+            f"{kicks} CPUs made to leave their guest")
+
+
+def table(summary, workloads):
+    yield f"{'ID':4} {'Name':14} {'verified':>12} {'stolen':>9} {'refaults':>9} {'zero':>8} {'same':>8} {'zswap':>9} {'put back':>9}"
+    for guest in summary["guests"]:
+        swap = guest["swap"]
+        said = workloads.get(f"d{guest['id']}", {"verified_bytes": 0})
+        yield (f"d{guest['id']:<3} {guest['name'][:14]:14} {said['verified_bytes'] >> 20:>8} MiB {swap['pgsteal']:>9} "
+               f"{swap['workingset_refault']:>9} {swap['swpout_zero']:>8} {swap['swpout_same']:>8} {swap['zswpout']:>9} "
+               f"{swap['pgputback']:>9}")
+
+
+def read_samples(folder):
+    path = os.path.join(folder, "stats.jsonl")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def judge(folder, status, wanted):
+    """(exit status, lines): the run's, unless something in its folder is not as it must be."""
+    path = os.path.join(folder, "summary.json")
+    if not os.path.exists(path):
+        return status or STATUS_FAILED, ["there is no summary"]
+    with open(path, encoding="utf-8") as file:
+        summary = json.load(file)
+    if "guest_memory_max" not in summary:
+        return STATUS_FAILED, ["nothing was overcommitted: lamina,guest-memory in /chosen asks for it"]
+    samples = read_samples(folder)
+    summary["workloads"] = read_workloads(folder, wanted)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps(summary, indent=2) + "\n")
+    faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
+    lines = [*table(summary, summary["workloads"]), rounds_text(summary),
+             f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
+    return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
+
+
+# ---- The run ---------------------------------------------------------------------------------------
+
+
+def guests_of(blob):
+    """Each guest's number and node, as Lamina counts them."""
+    nodes = [f"/chosen/{name}" for name in get_lines(blob, "-l", "/chosen")]
+    return [(f"d{number}", node) for number, node in enumerate(nodes, 1)]
+
+
+def workloads_wanted(blob):
+    counts = {guest: get_property(blob, node, "bootargs").count(WORKLOAD_WORD) for guest, node in guests_of(blob)}
+    return {guest: count for guest, count in counts.items() if count}
+
+
+def use_store(blob, name):
+    """That store alone, and pages that it takes: so many others fit nowhere."""
+    if name not in STORES:
+        raise Failure(f"STORE = {name}: must be one of {', '.join(STORES)}")
+    put_strings(blob, "/chosen", "lamina,stores", [name])
+    for _, node in guests_of(blob):
+        words = get_property(blob, node, "bootargs").split(" ")
+        words = [f"{word},content={STORES[name]}" if word.startswith(WORKLOAD_WORD) else word for word in words]
+        put_property(blob, node, "bootargs", " ".join(words))
+
+
+def prepare(options):
+    options.batch = True
+    options.timeout = options.timeout or str(TIMEOUT_S)
+    target = machine.prepare(options)
+    if options.store:
+        use_store(target.config.blob, options.store)
+    if options.policy:
+        put_property(target.config.blob, "/chosen", "lamina,reclaim", options.policy)
+    return target
+
+
+def command(options):
+    target = prepare(options)
+    wanted = workloads_wanted(target.config.blob)
+    done = run.execute(options, target)
+    status, lines = judge(options.out, done.status, wanted)
+    with open(os.path.join(options.out, "verdict.txt"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + f"\nstatus {status}\n")
+    print("\n".join(lines))
+    return status
