@@ -181,12 +181,12 @@ gpa_t swap_gpa(const struct swap *swap, u64 page)
 	return vm_ram_piece(&swap->vm->ram, page * PAGE_SIZE).base;
 }
 
-void swap_became_resident(struct swap *swap, u64 page, u64 word)
+void swap_became_resident(struct swap *swap, u64 page)
 {
 	struct swap_page *p = &swap->pages[page];
 	u32 before;
 
-	swap_release(p, word);
+	swap_release(p, SWAP_RESIDENT);
 	do {
 		before = load_relaxed(&swap->newcomers);
 		p->newcomer = before;

@@ -53,7 +53,7 @@ static enum status bring_fresh(struct swap *swap, u64 page)
 	}
 	status = charge_and_map(swap, page, ORDER_4K);
 	if (status == OK) {
-		swap_became_resident(swap, page, SWAP_RESIDENT);
+		swap_became_resident(swap, page);
 		vm_memory_count_fault(swap->vm, ORDER_4K);
 	} else {
 		swap_release(&swap->pages[page], SWAP_UNTOUCHED);
@@ -95,7 +95,7 @@ static enum status bring_block(struct swap *swap, u64 page)
 	}
 	store_release(&swap->is_whole[first / SWAP_BLOCK_PAGES], 1);
 	release_block(swap, first + 1, SWAP_BLOCK_PAGES - 1, SWAP_RESIDENT);
-	swap_became_resident(swap, first, SWAP_RESIDENT); /* and speaks for all of them */
+	swap_became_resident(swap, first); /* and speaks for all of them */
 	vm_memory_count_fault(swap->vm, ORDER_2M);
 	return OK;
 }
@@ -123,7 +123,7 @@ static enum status rescue(struct swap *swap, u64 page, u64 word)
 	}
 	status = swap_map_again(swap, page, swap_frame(word));
 	if (status == OK) {
-		swap_became_resident(swap, page, SWAP_RESIDENT);
+		swap_became_resident(swap, page);
 		atomic_add(&swap->totals.counters.pgrescued, 1);
 	} else {
 		swap_release(p, word);
@@ -188,7 +188,7 @@ static enum status bring_back(struct swap *swap, u64 page, u64 word)
 	atomic_sub(&swap->stored[kind], 1);
 	atomic_add(&swap->totals.in[kind], 1);
 	atomic_add(&swap->totals.counters.workingset_refault, 1);
-	swap_became_resident(swap, page, SWAP_RESIDENT);
+	swap_became_resident(swap, page);
 	vm_memory_count_fault(swap->vm, ORDER_4K);
 	return OK;
 }

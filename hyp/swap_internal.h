@@ -37,18 +37,6 @@ static inline u64 swap_word_flight(hpa_t frame)
 	return frame.v | SWAP_FLIGHT;
 }
 
-/* RESIDENT, and no store took it lately: so often it is passed over before it is tried again. */
-#define SWAP_REST 31
-static inline u64 swap_word_refused(u64 rest)
-{
-	return rest << SWAP_STATE_BITS | SWAP_RESIDENT;
-}
-
-static inline u64 swap_rest(u64 word)
-{
-	return word >> SWAP_STATE_BITS;
-}
-
 static inline u64 swap_word_stored(u64 slot)
 {
 	return slot << SWAP_STATE_BITS | SWAP_STORED;
@@ -69,9 +57,8 @@ static inline void swap_release(struct swap_page *page, u64 word)
 	store_release(&page->word, word);
 }
 
-/* The record is taken: the page is mapped from now on, and new to the policy. `word` is RESIDENT.
- */
-void swap_became_resident(struct swap *swap, u64 page, u64 word);
+/* The record is taken: the page is mapped from now on, and new to the policy. */
+void swap_became_resident(struct swap *swap, u64 page);
 
 gpa_t swap_gpa(const struct swap *swap, u64 page);
 

@@ -109,7 +109,7 @@ static u64 known_pages(const struct reclaim *choice)
 {
 	u64 count = 0;
 
-	for (u32 i = 0; i < RECLAIM_LISTS; i++) {
+	for (u32 i = 0; i < RECLAIM_ASIDE; i++) {
 		count += choice->lists[i].count;
 	}
 	return count;
@@ -168,33 +168,18 @@ static void note_activity(struct swap *swap, u64 active, u64 scanned)
 	}
 }
 
-/* Nobody else changes the record of a resident page. */
-static bool is_at_rest(struct swap *swap, u32 page)
-{
-	u64 rest = swap_rest(load_relaxed(&swap->pages[page].word));
-
-	if (rest > 0) {
-		swap_release(&swap->pages[page], swap_word_refused(rest - 1));
-		admit(swap, page);
-	}
-	return rest > 0;
-}
-
 static void choose_pages(struct swap *swap, u64 wanted)
 {
 	struct reclaim *choice = &swap->choice;
 	u64 scanned = 0, active = 0;
 
 	choice->frames = (u32)max_u64(load_relaxed(&swap->charged), 1);
-	for (u64 looks = wanted * SCAN_FACTOR; swap->victim_count < wanted && looks > 0; looks--) {
+	while (swap->victim_count < wanted && scanned < wanted * SCAN_FACTOR) {
 		u32 page = choice->policy->candidate(choice);
 		bool accessed;
 
 		if (page == RECLAIM_NONE) {
 			break;
-		}
-		if (is_at_rest(swap, page)) {
-			continue;
 		}
 		accessed = was_accessed(swap, swap_gpa(swap, page), 0);
 		scanned++;
@@ -205,6 +190,22 @@ static void choose_pages(struct swap *swap, u64 wanted)
 	}
 	atomic_add(&swap->totals.counters.pgscan, scanned);
 	note_activity(swap, active, scanned);
+}
+
+/* Pages that no store took are out of the policy's way. They may be others by now, or there may be
+ * room: where there is little else, some are tried again. */
+static void choose_refused(struct swap *swap, u64 wanted)
+{
+	u64 most = swap->victim_count < wanted / 8 ? wanted / 8 : 0;
+
+	for (u64 i = swap->victim_count; i < most; i++) {
+		u32 page = reclaim_list_take(&swap->choice, RECLAIM_ASIDE);
+
+		if (page == RECLAIM_NONE) {
+			return;
+		}
+		add_victim(swap, page);
+	}
 }
 
 /* ---- Unmapped, all in one batch ----------------------------------------------------------------
@@ -248,7 +249,8 @@ static void put_back(struct swap *swap, u32 page, hpa_t frame)
 		cpu_relax();
 	}
 	atomic_add(&swap->totals.counters.pgputback, 1);
-	swap_became_resident(swap, page, swap_word_refused(SWAP_REST));
+	reclaim_list_add(&swap->choice, RECLAIM_ASIDE, page);
+	swap_release(&swap->pages[page], SWAP_RESIDENT);
 }
 
 static void count_stored(struct swap *swap, u64 slot)
@@ -303,6 +305,7 @@ static u64 run(struct swap *swap, u64 wanted)
 	admit_newcomers(swap);
 	choose_blocks(swap, wanted);
 	choose_pages(swap, wanted);
+	choose_refused(swap, wanted);
 	if (swap->victim_count == 0) {
 		return 0;
 	}

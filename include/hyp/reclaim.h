@@ -19,6 +19,7 @@
 
 #define RECLAIM_NONE (~0u) /* no page */
 #define RECLAIM_LISTS 8
+#define RECLAIM_ASIDE (RECLAIM_LISTS - 1) /* a list that no policy looks at: the caller's */
 
 struct reclaim_page {
 	u32 next, prev; /* in a list; pages that are in none may keep a time in `next` */
