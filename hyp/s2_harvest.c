@@ -38,11 +38,10 @@ struct job {
 static void report(struct job *job, u64 at, unsigned level)
 {
 	struct s2_harvest *h = job->h;
-	u64 page = (max_u64(at, job->start) - job->start) >> job->f->page_shift;
 
 	h->young_count++;
 	if (h->bitmap) {
-		bitmap_set(h->bitmap, page);
+		bitmap_set(h->bitmap, (max_u64(at, job->start) - job->start) >> job->f->page_shift);
 	}
 	if (h->young) {
 		h->young(h->context, gpa(at), level);
@@ -92,11 +91,37 @@ static __attribute__((noinline)) bool look_closer(struct job *job, u64 *slot, u6
 	return young;
 }
 
+/*
+ * A page without the hint, which is what most are, number `page` from the range's start on. It was
+ * used, as it seemed. Working sets are large, so this is short, too.
+ */
+static inline bool look_at_young(struct job *job, u64 *slot, u64 page)
+{
+	struct s2_harvest *h = job->h;
+
+	if (!take_flag(job, slot, job->f->accessed)) {
+		return false;
+	}
+	if (h->finest > 0) {
+		return true;
+	}
+	if (h->young) {
+		report(job, job->start + (page << job->f->page_shift), 0);
+	} else {
+		h->young_count++;
+		if (h->bitmap) {
+			bitmap_set(h->bitmap, page);
+		}
+	}
+	return true;
+}
+
 /* A run of pages from job->at on. Most were not used, so that is what the loop is made for. */
 static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 {
-	const u64 telling = job->f->accessed | job->f->contiguous;
+	const u64 hint = job->f->contiguous, telling = job->f->accessed | hint;
 	const u64 page_shift = job->f->page_shift, at = job->at;
+	const u64 page = (at - job->start) >> page_shift;
 	u64 *first = slot, *end = slot + count;
 	bool any = false;
 
@@ -104,8 +129,13 @@ static bool look_at_pages(struct job *job, u64 *slot, u64 count)
 	job->h->looked_count += count;
 	unroll_loop(8)
 	for (; slot < end; slot++) {
-		if (unlikely(load_relaxed(slot) & telling)) {
-			any |= look_closer(job, slot, at + ((u64)(slot - first) << page_shift), 0);
+		u64 entry = load_relaxed(slot);
+
+		if (unlikely(entry & telling)) {
+			u64 i = (u64)(slot - first);
+
+			any |= entry & hint ? look_closer(job, slot, at + (i << page_shift), 0)
+					    : look_at_young(job, slot, page + i);
 		}
 	}
 	return any;
