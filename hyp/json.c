@@ -46,7 +46,7 @@ void json_close(struct json *json, char bracket)
 	json->comma = true;
 }
 
-static void json_number(struct json *json, u64 value)
+void json_value(struct json *json, u64 value)
 {
 	char text[24];
 
@@ -102,7 +102,7 @@ void json_key(struct json *json, const char *name)
 void json_field(struct json *json, const char *name, u64 value)
 {
 	json_key(json, name);
-	json_number(json, value);
+	json_value(json, value);
 }
 
 void json_text_field(struct json *json, const char *name, const char *value)

@@ -67,6 +67,7 @@ static void free_tables(struct swap *swap)
 			hyp_free(tables[i]);
 		}
 	}
+	swap_age_free(swap);
 }
 
 static bool alloc_tables(struct swap *swap)
@@ -78,8 +79,8 @@ static bool alloc_tables(struct swap *swap)
 	swap->blocks.pages = hyp_alloc(blocks * sizeof(*swap->blocks.pages));
 	swap->is_whole = hyp_alloc(blocks);
 	swap->victims = hyp_alloc(SWAP_RUN_MAX * sizeof(*swap->victims));
-	return swap->pages && swap->choice.pages && swap->blocks.pages && swap->is_whole &&
-	       swap->victims;
+	return swap_age_init(swap) && swap->pages && swap->choice.pages && swap->blocks.pages &&
+	       swap->is_whole && swap->victims;
 }
 
 static u64 limit_pages(u64 bytes, u64 pages)
@@ -156,6 +157,7 @@ void swap_forget(struct vm *vm)
 	lock_take(&swap->lock);
 	forget_all(swap);
 	memset(swap->is_whole, 0, swap->page_count / SWAP_BLOCK_PAGES);
+	swap_age_forget(swap);
 	begin_choice(swap);
 	lock_drop(&swap->lock);
 }

@@ -179,7 +179,9 @@ static enum status bring_back(struct swap *swap, u64 page, u64 word)
 	if (!swap_take(p, word)) {
 		return AGAIN;
 	}
+	swap_stall_begin(swap);
 	status = charge_and_fill(swap, page, swap_slot(word));
+	swap_stall_end(swap);
 	if (status != OK) {
 		swap_release(p, word);
 		return status;
@@ -224,6 +226,16 @@ static bool begin_fault(struct swap *swap)
 	return true;
 }
 
+static enum status wait_for_room(struct swap *swap)
+{
+	enum status status;
+
+	swap_stall_begin(swap);
+	status = swap_make_room(swap);
+	swap_stall_end(swap);
+	return status;
+}
+
 enum status swap_fault(struct vm *vm, gpa_t at)
 {
 	struct swap *swap = vm->swap;
@@ -237,5 +249,5 @@ enum status swap_fault(struct vm *vm, gpa_t at)
 		atomic_add(&swap->totals.counters.direct_reclaim, 1);
 	}
 	atomic_sub(&swap->faulting, 1);
-	return status == NOMEM ? swap_make_room(swap) : status;
+	return status == NOMEM ? wait_for_room(swap) : status;
 }

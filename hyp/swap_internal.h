@@ -76,6 +76,10 @@ bool swap_is_roomy(const struct swap *swap);
  * AGAIN: the table around it is another's for a moment. */
 enum status swap_map_again(struct swap *swap, u64 page, hpa_t frame);
 
+/* swap_stall.c. Around what a vCPU waits for memory in. */
+void swap_stall_begin(struct swap *swap);
+void swap_stall_end(struct swap *swap);
+
 /* The fault's page could not be charged, or had no frame. AGAIN: there may be room now. NOMEM. */
 enum status swap_make_room(struct swap *swap);
 

@@ -59,16 +59,6 @@ static void admit_newcomers(struct swap *swap)
 
 /* ---- Which: blocks of 2 MiB ------------------------------------------------------------------ */
 
-/* Was any of it accessed since it was asked for last? Asking begins to watch anew. */
-static bool was_accessed(struct swap *swap, gpa_t at, unsigned level)
-{
-	struct s2 *s2 = &swap->vm->s2;
-	struct s2_harvest harvest = {.clear = true, .finest = (u8)level};
-	enum status status = s2_harvest(s2, at, s2_span(s2->format, level), &harvest);
-
-	return status != OK || harvest.young_count > 0;
-}
-
 static void add_victim(struct swap *swap, u32 page)
 {
 	swap->victims[swap->victim_count++] = page;
@@ -136,7 +126,7 @@ static void choose_blocks(struct swap *swap, u64 wanted)
 		if (block == RECLAIM_NONE) {
 			break;
 		}
-		accessed = was_accessed(swap, swap_gpa(swap, (u64)block * SWAP_BLOCK_PAGES), 1);
+		accessed = swap_age_ask(swap, (u64)block * SWAP_BLOCK_PAGES, SWAP_BLOCK_PAGES, 1);
 		if (blocks->policy->judge(blocks, block, accessed) && split(swap, block, &batch)) {
 			cold[count++] = block;
 		}
@@ -181,7 +171,7 @@ static void choose_pages(struct swap *swap, u64 wanted)
 		if (page == RECLAIM_NONE) {
 			break;
 		}
-		accessed = was_accessed(swap, swap_gpa(swap, page), 0);
+		accessed = swap_age_ask(swap, page, 1, 0);
 		scanned++;
 		active += accessed;
 		if (choice->policy->judge(choice, page, accessed)) {

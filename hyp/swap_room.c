@@ -16,11 +16,16 @@
 /* Faults that could not make room, one after the other, before their guest is told. */
 #define FAILURES_MAX 256
 
+/* What the guest is held to, in pages. */
+static u64 bound_of(const struct swap *swap)
+{
+	return min_u64(load_relaxed(&swap->high), load_relaxed(&swap->max));
+}
+
 static u64 room_of(const struct swap *swap)
 {
-	u64 charged = load_relaxed(&swap->charged), most = load_relaxed(&swap->high);
+	u64 charged = load_relaxed(&swap->charged), most = bound_of(swap);
 
-	most = min_u64(most, load_relaxed(&swap->max));
 	return charged < most ? most - charged : 0;
 }
 
@@ -100,13 +105,13 @@ enum status swap_make_room(struct swap *swap)
 	return atomic_add(&swap->failures, 1) < FAILURES_MAX ? AGAIN : NOMEM;
 }
 
-/* A guest above its `high` gives up what it has too much of. */
+/* A guest above its `high`, or a `max` that was lowered, gives up what it has too much of. */
 static void hold_down(struct swap *swap)
 {
-	u64 charged = load_relaxed(&swap->charged), high = load_relaxed(&swap->high), freed;
+	u64 charged = load_relaxed(&swap->charged), most = bound_of(swap), freed;
 
-	if (charged > high) {
-		swap_out(swap, max_u64(charged - high, RUN_PAGES), &freed);
+	if (charged > most) {
+		swap_out(swap, max_u64(charged - most, RUN_PAGES), &freed);
 	}
 }
 

@@ -10,9 +10,9 @@
  * and a guest's part in it, which the summary has, too, as "swap":
  *
  *     {"memory_current":bytes, "memory_min":bytes, "memory_high":bytes, "memory_max":bytes,
- *      "active_permille":n, "pages_total":n, "pages_untouched":n, "pages_resident":n,
- *      for each store "pages_NAME":n, and in Linux's words how many pages it got and gave back,
- *      every SWAP_COUNTERS}
+ *      "active_permille":n, "some_us":n, "full_us":n, "wss_pages":n, "age_rounds":n, "age_ticks":n,
+ * "age_pages":[n, ...], "pages_total":n, "pages_untouched":n, "pages_resident":n, for each store
+ * "pages_NAME":n, and in Linux's words how many pages it got and gave back, every SWAP_COUNTERS}
  *
  * Pages are counted record by record while the guest's faults wait, so they add up:
  * untouched + resident + those in stores == total; pgsteal == what stores got; and what they got,
@@ -43,6 +43,23 @@ static void put_limits(struct json *json, const struct swap *swap)
 	json_field(json, "memory_high", load_relaxed(&swap->high) * PAGE_SIZE);
 	json_field(json, "memory_max", load_relaxed(&swap->max) * PAGE_SIZE);
 	json_field(json, "active_permille", load_relaxed(&swap->active_permille));
+	json_field(json, "some_us", ticks_to_ns(load_relaxed(&swap->stall.some)) / 1000);
+	json_field(json, "full_us", ticks_to_ns(load_relaxed(&swap->stall.full)) / 1000);
+}
+
+/* Pages by how many rounds ago they were used last; and what it costs to know, in ticks of the
+ * system counter. */
+static void put_ages(struct json *json, const struct swap_age *age)
+{
+	json_field(json, "wss_pages", swap_age_pages(age, 0));
+	json_field(json, "age_rounds", age->rounds);
+	json_field(json, "age_ticks", age->ticks);
+	json_key(json, "age_pages");
+	json_open(json, '[');
+	for (u32 i = 0; i < SWAP_AGES; i++) {
+		json_value(json, swap_age_pages(age, i));
+	}
+	json_close(json, ']');
 }
 
 static void put_swap(struct json *json, struct swap *swap)
@@ -52,6 +69,7 @@ static void put_swap(struct json *json, struct swap *swap)
 
 	swap_count(swap, &c, &t);
 	put_limits(json, swap);
+	put_ages(json, &swap->age);
 	json_field(json, "pages_total", c.total);
 	json_field(json, "pages_untouched", c.untouched);
 	json_field(json, "pages_resident", c.resident);
@@ -102,6 +120,9 @@ static void put_guests(struct json *json)
 	json_key(json, "guests");
 	json_open(json, '[');
 	for (u32 i = 0; i < load_acquire(&vm_count); i++) {
+		if (!vm_has_ended(vms[i])) {
+			swap_age_round(vms[i]->swap);
+		}
 		json_open(json, '{');
 		json_field(json, "id", vms[i]->number);
 		json_text_field(json, "name", vms[i]->name);

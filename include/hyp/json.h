@@ -27,6 +27,9 @@ void json_close(struct json *json, char bracket);
 /* A key, of plain characters, at most 60; what comes next is its value. */
 void json_key(struct json *json, const char *name);
 
+/* A number in an array. */
+void json_value(struct json *json, u64 value);
+
 /* A key and its value. Text may be of any bytes; what does not fit on one line is left out. */
 void json_field(struct json *json, const char *name, u64 value);
 void json_text_field(struct json *json, const char *name, const char *value);

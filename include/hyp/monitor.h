@@ -59,6 +59,13 @@ void monitor_list(u32 count, char **words);
 void monitor_stat(u32 count, char **words);
 void monitor_exits(u32 count, char **words);
 
+/* monitor_swap.c */
+void monitor_swap(u32 count, char **words);
+void monitor_wss(u32 count, char **words);
+void monitor_access(u32 count, char **words);
+void monitor_mem_max(u32 count, char **words);
+void monitor_reclaim(u32 count, char **words);
+
 /* monitor_dump.c */
 void monitor_dump(u32 count, char **words);
 

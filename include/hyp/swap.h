@@ -26,6 +26,7 @@
 #include "hyp/config.h"
 #include "hyp/reclaim.h"
 #include "hyp/store.h"
+#include "hyp/swap_age.h"
 #include "hyp/vm.h"
 
 /* Exact counts since the VM was built, in pages; Linux's words where Linux has one. */
@@ -44,6 +45,16 @@ struct swap_counters {
 #define X(name) u64 name;
 	SWAP_COUNTERS(X)
 #undef X
+};
+
+/*
+ * How long vCPUs waited for memory, as pressure stall information in Linux has it: `some` while one
+ * at least did, `full` while all that are on did. Ticks of the system counter.
+ */
+struct swap_stall {
+	u32 waiting;		    /* vCPUs; atomic, as all of it */
+	u64 some_since, full_since; /* while it is so */
+	u64 some, full;		    /* sums of what is over */
 };
 
 /* A page's record. */
@@ -78,6 +89,7 @@ struct swap {
 	struct reclaim choice; /* among pages that are mapped one by one */
 	struct reclaim blocks; /* among blocks of 2 MiB that are mapped as one */
 	u8 *is_whole; /* by block: is it one of those? Written by its fault, and by reclaim */
+	struct swap_age age;
 	u32 *victims; /* of the run that is on */
 	u32 victim_count;
 
@@ -89,6 +101,7 @@ struct swap {
 	u32 failures;		 /* to make room, one after the other */
 	u64 active_permille;	 /* of pages judged lately, how many had been accessed */
 	u64 stored[STORE_KINDS]; /* pages */
+	struct swap_stall stall;
 	struct swap_totals totals;
 };
 

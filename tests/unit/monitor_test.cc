@@ -356,4 +356,17 @@ TEST_F(MonitorDump, takes_a_range_and_refuses_what_is_none)
 	EXPECT_TRUE(contains(run("dump d2"), "has no table"));
 }
 
+/* ---- Overcommit ----------------------------------------------------------------------------- */
+
+TEST_F(Monitor, without_overcommit_its_commands_say_so)
+{
+	type("swap\r");
+	EXPECT_TRUE(contains(shown(), "no overcommit: lamina,guest-memory in /chosen asks for it"));
+	for (const char *line :
+	     {"wss d1\r", "access d1\r", "mem-max d1 64M\r", "reclaim d1 1M\r"}) {
+		type(line);
+		EXPECT_TRUE(contains(shown(), "is not overcommitted")) << line;
+	}
+}
+
 } // namespace

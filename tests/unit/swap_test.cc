@@ -247,6 +247,21 @@ TEST_P(Swap, above_high_the_tick_takes_from_that_guest)
 	expect_adds_up(vm);
 }
 
+TEST_P(Swap, a_max_that_is_lowered_is_kept_soon)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8));
+	build();
+	for (u64 page = 0; page < 1500; page++) {
+		write_page(vm, page, 1);
+	}
+	swap->max = 600;
+	for (unsigned i = 0; i < 4; i++) {
+		swap_tick();
+	}
+	EXPECT_LE(swap->charged, 600u);
+}
+
 TEST_P(Swap, a_reset_forgets_everything)
 {
 	add_guest(MIB(4));
@@ -280,6 +295,97 @@ TEST_P(Swap, a_page_that_comes_back_damaged_ends_its_guest)
 	EXPECT_EQ(vm->state, VM_CRASHED);
 	EXPECT_NE(std::strstr(vm->last_words, "damaged from the zswap store"), nullptr);
 	EXPECT_EQ(kind_at(vm, 2), S2_STORED);
+}
+
+// Time passes in the fake machine only when it is told to: in a store that is slow, so to say.
+TEST_P(Swap, stall_time_is_some_while_one_waits_and_full_while_all_do)
+{
+	struct swap_stall *s;
+
+	add_guest(MIB(4));
+	build();
+	s = &swap->stall;
+	vm->vcpus_on = 2;
+	fake_now = 1000;
+	swap_stall_begin(swap);
+	fake_now += 10;
+	swap_stall_begin(swap);
+	fake_now += 20;
+	swap_stall_end(swap);
+	fake_now += 40;
+	swap_stall_end(swap);
+	EXPECT_EQ(s->some, 70u);
+	EXPECT_EQ(s->full, 20u);
+	fake_now += 1000;
+	swap_stall_begin(swap);
+	fake_now += 1;
+	swap_stall_end(swap);
+	EXPECT_EQ(s->some, 71u);
+	EXPECT_EQ(s->full, 20u);
+	EXPECT_EQ(s->waiting, 0u);
+}
+
+// ---- Ages: how long ago pages were used -------------------------------------------------------
+
+TEST_P(Swap, a_round_tells_what_was_used_since_the_round_before)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8));
+	build();
+	for (u64 page = 0; page < 300; page++) {
+		write_page(vm, page, 1);
+		access(vm, page);
+	}
+	swap_age_round(swap);
+	EXPECT_EQ(swap_age_pages(&swap->age, 0), 300u);
+	for (u64 page = 0; page < 100; page++) {
+		access(vm, page);
+	}
+	swap_age_round(swap);
+	EXPECT_EQ(swap_age_pages(&swap->age, 0), 100u);
+	EXPECT_EQ(swap_age_pages(&swap->age, 1), 200u);
+	EXPECT_EQ(swap_age_of(swap, 5), 0u);
+	EXPECT_EQ(swap_age_of(swap, 150), 1u);
+	EXPECT_EQ(swap_age_of(swap, 1000), ~0ull);
+	for (unsigned round = 0; round < SWAP_AGES; round++) {
+		swap_age_round(swap);
+	}
+	for (u32 ago = 0; ago < SWAP_AGES; ago++) {
+		EXPECT_EQ(swap_age_pages(&swap->age, ago), 0u) << "too long ago to be counted";
+	}
+}
+
+// The policy and the rounds clear one and the same flag: neither takes a use from the other.
+TEST_P(Swap, a_use_is_told_to_the_policy_and_to_the_round)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8));
+	build();
+	write_page(vm, 7, 1);
+	watch(vm);
+	access(vm, 7);
+	swap_age_round(swap);
+	EXPECT_TRUE(swap_age_ask(swap, 7, 1, 0)) << "the round came first";
+	EXPECT_FALSE(swap_age_ask(swap, 7, 1, 0));
+	access(vm, 7);
+	EXPECT_TRUE(swap_age_ask(swap, 7, 1, 0));
+	swap_age_round(swap);
+	EXPECT_EQ(swap_age_pages(&swap->age, 0), 1u) << "the policy came first";
+	swap_age_round(swap);
+	EXPECT_EQ(swap_age_pages(&swap->age, 0), 0u);
+}
+
+TEST_P(Swap, a_block_that_is_mapped_as_one_is_used_as_a_whole)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8), false);
+	build();
+	write_page(vm, 513, 1);
+	access(vm, 513);
+	swap_age_round(swap);
+	EXPECT_EQ(swap_age_pages(&swap->age, 0), 512u);
+	EXPECT_EQ(swap_age_of(swap, 512), 0u);
+	EXPECT_EQ(swap_age_of(swap, 511), ~0ull);
 }
 
 } // namespace

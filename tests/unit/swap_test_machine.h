@@ -11,6 +11,7 @@
 extern "C" {
 #include "../../arch/fake/fake.h"
 #include "../../hyp/config_internal.h"
+#include "../../hyp/swap_internal.h"
 #include "hyp/frame.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"

@@ -9,6 +9,7 @@ import re
 
 import machine
 import run
+import wss
 from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
 from config import get_lines, get_property, put_property, put_strings
 
@@ -24,7 +25,8 @@ WORKLOAD_WORD = "lamina.wsgen="
 DONE = re.compile(rb"wsgen: done at (\d+) ms, verified (\d+) bytes in (\d+) reads, 0 bad")
 BAD = re.compile(rb"wsgen: BAD .*")
 ENDED = re.compile(rb"guest: wsgen (\S+) ended with (\d+)")
-PROGRESS = re.compile(rb"wsgen: progress (\d+) of (\d+) at (\d+) ms, wss (\d+) pages")
+START = re.compile(rb"wsgen: (\w+), (\d+) MiB, .* window (\d+)")
+PROGRESS = re.compile(rb"wsgen: progress (\d+) of \d+ at (\d+) ms, wss (\d+) pages")
 
 
 # ---- What must hold at every sample ----------------------------------------------------------------
@@ -69,6 +71,18 @@ def all_faults(samples):
 # ---- What the workloads said -----------------------------------------------------------------------
 
 
+def read_runs(log):
+    """The truth about working sets, of workloads that ran one after the other."""
+    runs = []
+    for line in log.splitlines():
+        start, progress = START.search(line), PROGRESS.search(line)
+        if start:
+            runs.append({"kind": start[1].decode(), "mib": int(start[2]), "window": int(start[3]), "progress": []})
+        elif progress and runs:
+            runs[-1]["progress"].append([int(progress[2]), int(progress[1]), int(progress[3])])
+    return runs
+
+
 def read_workload(log):
     """Of one guest's console: what was verified, what was wrong, the truth about its working set."""
     done = DONE.findall(log)
@@ -78,7 +92,7 @@ def read_workload(log):
         "verified_bytes": sum(int(verified) for _, verified, _ in done),
         "reads": sum(int(reads) for _, _, reads in done),
         "bad": [line.decode(errors="replace") for line in BAD.findall(log)],
-        "progress": [[int(ms), int(op), int(wss)] for op, _, ms, wss in PROGRESS.findall(log)],
+        "runs": read_runs(log),
     }
 
 
@@ -149,7 +163,7 @@ def judge(folder, status, wanted):
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(summary, indent=2) + "\n")
     faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
-    lines = [*table(summary, summary["workloads"]), rounds_text(summary),
+    lines = [*table(summary, summary["workloads"]), rounds_text(summary), *wss.report(samples, summary),
              f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
     return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
 
