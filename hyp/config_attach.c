@@ -1,8 +1,9 @@
 /*
- * Files to guests: each valid guest gets its kernel and its ramdisk out of what came along, and the
- * architecture says whether it can boot them in the memory there is.
+ * Files to guests: each valid guest gets its kernel, ramdisk and disk out of what came along, and
+ * the architecture says whether it can boot them in the memory there is.
  */
 #include "arch/image.h"
+#include "hyp/block.h"
 #include "hyp/log.h"
 
 #include "config_internal.h"
@@ -82,6 +83,23 @@ static bool check_images(struct config_reporter *r, const struct config_vm *vm)
 	}
 }
 
+static bool take_disk(struct config_reporter *r, struct config_vm *vm,
+		      const struct config_module *modules, u32 count)
+{
+	if (vm->disk[0] == '\0') {
+		return true;
+	}
+	if (!take_module(r, "lamina,disk", vm->disk, find_module(vm->disk, modules, count),
+			 &vm->disk_module)) {
+		return false;
+	}
+	if (vm->disk_module.size % BLOCK_SECTOR_SIZE != 0) {
+		return refuse_file(r, "lamina,disk", vm->disk,
+				   "its size is no multiple of 512 bytes");
+	}
+	return true;
+}
+
 static bool attach_vm(struct config_reporter *r, struct config_vm *vm,
 		      const struct config_module *modules, u32 count)
 {
@@ -94,11 +112,39 @@ static bool attach_vm(struct config_reporter *r, struct config_vm *vm,
 				    find_module(vm->ramdisk, modules, count), &vm->ramdisk_module);
 		vm->ramdisk_module.address = vm->ramdisk_address;
 	}
+	good &= take_disk(r, vm, modules, count);
 	/* Without bytes only the names were to be checked. */
 	if (!good || vm->kernel_module.bytes == NULL) {
 		return good;
 	}
 	return check_images(r, vm);
+}
+
+/* Is the file anything of `other` but the disk of `vm`? */
+static bool has_file(const struct config_vm *other, const struct config_vm *vm)
+{
+	const char *name = vm->disk;
+
+	return other->valid &&
+	       (config_is_same(other->kernel, name) || config_is_same(other->ramdisk, name) ||
+		(other != vm && config_is_same(other->disk, name)));
+}
+
+/* Files are loaded once, and a disk is written where it was loaded. */
+static bool owns_disk(struct config_reporter *r, const struct config *config,
+		      const struct config_vm *vm)
+{
+	if (vm->disk[0] == '\0' || vm->disk_read_only) {
+		return true;
+	}
+	for (u32 i = 0; i < config->vm_count; i++) {
+		if (has_file(&config->vms[i], vm)) {
+			return refuse_file(r, "lamina,disk", vm->disk,
+					   "a disk that is written is a file of one guest's alone; "
+					   "write lamina,disk-read-only, or give it a copy");
+		}
+	}
+	return true;
 }
 
 void config_attach(struct config *config, const struct config_module *modules, u32 count,
@@ -113,7 +159,7 @@ void config_attach(struct config *config, const struct config_module *modules, u
 
 		if (vm->valid) {
 			text_format(path, sizeof(path), "/chosen/%s", vm->node);
-			vm->valid = attach_vm(&r, vm, modules, count);
+			vm->valid = attach_vm(&r, vm, modules, count) && owns_disk(&r, config, vm);
 		}
 	}
 }

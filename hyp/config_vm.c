@@ -127,6 +127,24 @@ static bool read_ramdisk(struct config_reporter *r, const struct config_property
 	return read_file_name(r, p, vm->ramdisk);
 }
 
+static bool read_disk(struct config_reporter *r, const struct config_property *p,
+		      struct config_vm *vm)
+{
+	return read_file_name(r, p, vm->disk);
+}
+
+static bool read_disk_read_only(struct config_reporter *r, const struct config_property *p,
+				struct config_vm *vm)
+{
+	return read_word(r, p, &vm->disk_read_only);
+}
+
+static bool read_balloon(struct config_reporter *r, const struct config_property *p,
+			 struct config_vm *vm)
+{
+	return read_word(r, p, &vm->balloon);
+}
+
 /* 0 stands for "anywhere" in struct config_vm, and no guest has RAM there. */
 static bool read_address(struct config_reporter *r, const struct config_property *p, u64 *address)
 {
@@ -182,6 +200,9 @@ static const struct word words[] = {
 	{"lamina,exercise", read_exercise, NULL},
 	{"lamina,probe", read_probe, NULL},
 	{"lamina,mailbox", read_mailbox, NULL},
+	{"lamina,disk", read_disk, NULL},
+	{"lamina,disk-read-only", read_disk_read_only, NULL},
+	{"lamina,balloon", read_balloon, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
 };
@@ -298,6 +319,14 @@ static void check_ramdisk_address(struct config_reporter *r, const struct config
 	}
 }
 
+static void check_disk(struct config_reporter *r, const struct config_vm *vm)
+{
+	if (vm->disk_read_only && vm->disk[0] == '\0') {
+		config_report(r, "lamina,disk-read-only", "", "there is no disk to read",
+			      "write lamina,disk = \"FILE\"");
+	}
+}
+
 /* min <= max <= memory, as far as they are given. */
 static void check_memory_limits(struct config_reporter *r, const struct config_vm *vm)
 {
@@ -319,6 +348,7 @@ void config_read_vm(struct config_reporter *r, const void *blob, int node, struc
 	refuse_subnodes(r, blob, node);
 	if (r->count == problems_before) {
 		check_ramdisk_address(r, vm);
+		check_disk(r, vm);
 		check_memory_limits(r, vm);
 	}
 	vm->valid = r->count == problems_before;

@@ -4,6 +4,7 @@
 #include "hyp/banner.h"
 #include "hyp/config.h"
 #include "hyp/console.h"
+#include "hyp/dev_virtio.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
@@ -174,6 +175,16 @@ static void build_guests(const struct config *config)
 	}
 }
 
+static bool has_virtio(void)
+{
+	for (u32 i = 0; i < vm_count; i++) {
+		if (vms[i]->virtio[0]) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static void start_guests(void)
 {
 	u32 count = vm_count;
@@ -182,6 +193,9 @@ static void start_guests(void)
 		log_error("there is no guest to run");
 		summary_print(RUN_GUEST_CRASHED);
 		arch_machine_end(RUN_GUEST_CRASHED);
+	}
+	if (has_virtio()) {
+		sched_every_somewhere(VIRTIO_TICK_MS, virtio_tick);
 	}
 	run_begin(count);
 	for (u32 i = 0; i < count; i++) {

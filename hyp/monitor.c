@@ -40,6 +40,7 @@ static const struct monitor_command commands[] = {
 	{"pause", "GUEST", "stops all its vCPUs", 2, 2, monitor_pause},
 	{"unpause", "GUEST", "lets them go on", 2, 2, monitor_unpause},
 	{"destroy", "GUEST", "ends it at once, as pulling its plug would", 2, 2, monitor_destroy},
+	{"balloon", "GUEST MiB", "how much memory its balloon is to hold", 3, 3, monitor_balloon},
 	{"console", "GUEST", "gives it the keyboard, as Ctrl-] 1..9 does", 2, 2, monitor_console},
 	{"log", "[LEVEL]", "what Lamina says of itself: error, warn, info, debug", 1, 2,
 	 monitor_log},

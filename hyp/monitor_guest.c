@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "hyp/console.h"
+#include "hyp/dev_virtio_balloon.h"
 #include "hyp/log.h"
 #include "hyp/monitor.h"
 #include "hyp/run.h"
@@ -50,6 +51,38 @@ void monitor_destroy(u32 count unused, char **words)
 
 	if (vm) {
 		vm_destroy(vm);
+	}
+}
+
+/* False: it has no balloon, or has just ended. */
+static bool set_balloon(struct vm *vm, u64 mib)
+{
+	enum status status;
+
+	if (!console_hold_guest(vm)) {
+		return false;
+	}
+	status = virtio_balloon_set_target(vm, (u32)(mib * (MIB(1) / PAGE_SIZE)));
+	console_release_guest();
+	return status == OK;
+}
+
+void monitor_balloon(u32 count unused, char **words)
+{
+	struct vm *vm = living_vm(words[1]);
+	u64 mib;
+
+	if (!vm) {
+		return;
+	}
+	if (!monitor_number(words[2], &mib) || mib > vm->ram.size / MIB(1)) {
+		console_print("want MiB that its balloon is to have, up to %llu\n",
+			      (unsigned long long)(vm->ram.size / MIB(1)));
+	} else if (!set_balloon(vm, mib)) {
+		console_print("d%u %s has no balloon (lamina,balloon)\n", vm->number, vm->name);
+	} else {
+		console_print("d%u %s is asked for %llu MiB\n", vm->number, vm->name,
+			      (unsigned long long)mib);
 	}
 }
 

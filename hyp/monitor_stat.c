@@ -2,6 +2,7 @@
  * exact, but no two are of the same instant. */
 #include "hyp/console.h"
 #include "hyp/cpu.h"
+#include "hyp/dev_virtio_balloon.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
 #include "hyp/monitor.h"
@@ -68,10 +69,10 @@ void monitor_list(u32 count unused, char **words unused)
 }
 
 /* Runs `show` for the guest that is named, or for all. */
-static void for_guests(u32 count, char **words, void (*show)(const struct vm *vm))
+static void for_guests(u32 count, char **words, void (*show)(struct vm *vm))
 {
 	if (count > 1) {
-		const struct vm *vm = monitor_vm_or_say(words[1]);
+		struct vm *vm = monitor_vm_or_say(words[1]);
 
 		if (vm) {
 			show(vm);
@@ -90,7 +91,7 @@ static void for_guests(u32 count, char **words, void (*show)(const struct vm *vm
 /* Names and values side by side; `column` counts them. */
 static void print_value(u32 *column, const char *name, u64 value)
 {
-	console_print("  %-18s %14s%s", name, units_grouped(value).text,
+	console_print("  %-24s %14s%s", name, units_grouped(value).text,
 		      ++*column % STAT_COLUMNS == 0 ? "\n" : "");
 }
 
@@ -101,7 +102,41 @@ static void end_columns(u32 column)
 	}
 }
 
-static void stat_guest(const struct vm *vm)
+static bool get_balloon(struct vm *vm, u32 *target, u32 *actual, struct virtio_balloon_stats *stats)
+{
+	enum status status;
+
+	if (!console_hold_guest(vm)) {
+		return false;
+	}
+	status = virtio_balloon_get(vm, target, actual, stats);
+	console_release_guest();
+	return status == OK;
+}
+
+/* What the guest has said of itself; what it has not, is left out. */
+static void stat_balloon(struct vm *vm)
+{
+	struct virtio_balloon_stats stats;
+	u32 column = 0, target, actual;
+
+	if (!get_balloon(vm, &target, &actual, &stats)) {
+		return;
+	}
+	console_print("d%u %s: balloon, in pages of 4 KiB, and what the guest says\n", vm->number,
+		      vm->name);
+	print_value(&column, "target", target);
+	print_value(&column, "actual", actual);
+#define X(name)                                                                                    \
+	if (stats.name != ~0ull) {                                                                 \
+		print_value(&column, #name, stats.name);                                           \
+	}
+	VIRTIO_BALLOON_STATS(X)
+#undef X
+	end_columns(column);
+}
+
+static void stat_guest(struct vm *vm)
 {
 	struct vm_counters counters = summary_counters(vm);
 	u32 column = 0;
@@ -118,6 +153,7 @@ static void stat_guest(const struct vm *vm)
 	S2_STATS(X)
 #undef X
 	end_columns(column);
+	stat_balloon(vm);
 }
 
 static void stat_machine(void)
@@ -146,7 +182,7 @@ void monitor_stat(u32 count, char **words)
 
 /* ---- exits ---------------------------------------------------------------------------------- */
 
-static void exits_guest(const struct vm *vm)
+static void exits_guest(struct vm *vm)
 {
 	struct summary_exits exits = summary_exits(vm);
 

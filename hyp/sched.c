@@ -34,7 +34,7 @@ static struct {
 } sched;
 
 /* What is to be done from time to time, by CPU 0 or by whichever comes first. */
-#define CHORES_MAX 4
+#define CHORES_MAX 8
 
 static struct chore {
 	u64 period_ticks;

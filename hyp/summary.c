@@ -144,6 +144,21 @@ static void print_paravirtual(const struct vm *vm)
 	}
 }
 
+/* Memory that the guest gave back by itself, and by its balloon. */
+static void print_balloon(const struct vm *vm)
+{
+	struct vm_counters c = summary_counters(vm);
+
+	if (c.free_page_reports | c.balloon_inflate | c.balloon_deflate) {
+		console_print("d%u balloon: %s KiB reported free, in %s notifications; "
+			      "inflated by %s pages, deflated by %s\n",
+			      vm->number, units_grouped(c.free_page_reported_bytes / KIB(1)).text,
+			      units_grouped(c.free_page_reports).text,
+			      units_grouped(c.balloon_inflate).text,
+			      units_grouped(c.balloon_deflate).text);
+	}
+}
+
 static void print_exits(const struct vm *vm)
 {
 	struct summary_exits exits = summary_exits(vm);
@@ -196,6 +211,7 @@ void summary_print(enum run_status status)
 	for (u32 i = 0; i < vm_count; i++) {
 		print_use(vms[i]);
 		print_paravirtual(vms[i]);
+		print_balloon(vms[i]);
 		print_exits(vms[i]);
 		exercise_print(vms[i]);
 	}

@@ -122,15 +122,20 @@ enum status swap_begin(struct vm *vm, const struct config_vm *config)
 	return OK;
 }
 
+void swap_discard_slot(struct swap *swap, u64 slot)
+{
+	store_free(slot);
+	atomic_sub(&swap->stored[store_kind_of(slot)], 1);
+	atomic_add(&swap->totals.counters.pgdiscard, 1);
+}
+
 /* Whatever the page was; nobody else comes to it. */
 static void forget_page(struct swap *swap, struct swap_page *page)
 {
 	u64 word = load_relaxed(&page->word);
 
 	if (swap_state(word) == SWAP_STORED) {
-		store_free(swap_slot(word));
-		atomic_sub(&swap->stored[store_kind_of(swap_slot(word))], 1);
-		atomic_add(&swap->totals.counters.pgdiscard, 1);
+		swap_discard_slot(swap, swap_slot(word));
 	} else if (swap_state(word) == SWAP_RESIDENT) {
 		swap_uncharge(swap, 1);
 	}

@@ -121,6 +121,14 @@ static void uncount(struct swap_age *a, u64 page)
 	}
 }
 
+void swap_age_forget_page(struct swap *swap, u64 page)
+{
+	uncount(&swap->age, page);
+	swap->age.used[page] = 0;
+	bitmap_clear(swap->age.for_policy, page);
+	bitmap_clear(swap->age.for_round, page);
+}
+
 /* Of 64 pages from `page` on those whose bits are set. */
 static void note_used(struct swap_age *a, u64 page, u64 bits)
 {

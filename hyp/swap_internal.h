@@ -13,6 +13,8 @@ enum swap_state {
 	SWAP_FLIGHT,
 	SWAP_STORED,
 	SWAP_BUSY,
+	SWAP_LEAVING,
+	SWAP_LEAVING_STORED, /* with its slot */
 };
 #define SWAP_STATE_BITS 3
 #define SWAP_STATE BITS(SWAP_STATE_BITS - 1, 0)
@@ -59,6 +61,12 @@ static inline void swap_release(struct swap_page *page, u64 word)
 
 /* The record is taken: the page is mapped from now on, and new to the policy. */
 void swap_became_resident(struct swap *swap, u64 page);
+
+/* With the lock: what faults have brought is the policy's from now on. */
+void swap_admit_newcomers(struct swap *swap);
+
+/* A page's slot is free: its owner has no use for the bytes. */
+void swap_discard_slot(struct swap *swap, u64 slot);
 
 gpa_t swap_gpa(const struct swap *swap, u64 page);
 

@@ -43,7 +43,7 @@ static void admit(struct swap *swap, u32 page)
 	swap->choice.policy->resident(&swap->choice, page);
 }
 
-static void admit_newcomers(struct swap *swap)
+void swap_admit_newcomers(struct swap *swap)
 {
 	for (u32 next = take_newcomers(swap); next;) {
 		u32 page = next - 1, block = page / SWAP_BLOCK_PAGES;
@@ -292,7 +292,7 @@ static u64 run(struct swap *swap, u64 wanted)
 {
 	u64 freed;
 
-	admit_newcomers(swap);
+	swap_admit_newcomers(swap);
 	choose_blocks(swap, wanted);
 	choose_pages(swap, wanted);
 	choose_refused(swap, wanted);

@@ -9,6 +9,7 @@
 #include "hyp/vcpu.h"
 
 #include "hyp/account.h"
+#include "hyp/dev_virtio.h"
 #include "hyp/exercise.h"
 #include "hyp/log.h"
 #include "hyp/sched.h"
@@ -34,10 +35,26 @@ void vcpu_request(struct vcpu *vcpu, u32 bits)
 	}
 }
 
+/* First, as it may ask this vCPU to deliver an interrupt. What is left of it is done when others
+ * had their turn. */
+static void take_device_request(struct vcpu *vcpu)
+{
+	if (unlikely(load_relaxed(&vcpu->requests) & VCPU_REQUEST_DEVICE)) {
+		atomic_and(&vcpu->requests, ~(u32)VCPU_REQUEST_DEVICE);
+		if (virtio_vm_work(vcpu->vm)) {
+			atomic_or(&vcpu->requests, VCPU_REQUEST_DEVICE | VCPU_REQUEST_YIELD);
+			arch_irq_poll(); /* however long it is kept from the guest */
+		}
+	}
+}
+
 /* What to do before the guest is entered; LEAVE_NOT: enter it. */
 static enum vcpu_leave take_requests(struct vcpu *vcpu)
 {
-	u32 bits = atomic_and(&vcpu->requests, VCPU_REQUEST_PAUSE);
+	u32 bits;
+
+	take_device_request(vcpu);
+	bits = atomic_and(&vcpu->requests, VCPU_REQUEST_PAUSE);
 
 	if (bits & VCPU_REQUEST_STOP) {
 		return LEAVE_STOP;
@@ -46,11 +63,15 @@ static enum vcpu_leave take_requests(struct vcpu *vcpu)
 		arch_vcpu_sync_irqs(vcpu);
 	}
 	if (bits & (VCPU_REQUEST_PAUSE | VCPU_REQUEST_YIELD | VCPU_REQUEST_RELAX)) {
-		/* It still waits when it comes back. */
-		atomic_or(&vcpu->requests, bits & VCPU_REQUEST_WAIT);
+		/* It still waits, or works, when it comes back. */
+		atomic_or(&vcpu->requests, bits & (VCPU_REQUEST_WAIT | VCPU_REQUEST_DEVICE));
 		return bits & VCPU_REQUEST_PAUSE   ? LEAVE_PAUSE
 		       : bits & VCPU_REQUEST_RELAX ? LEAVE_RELAX
 						   : LEAVE_YIELD;
+	}
+	if (unlikely(bits & VCPU_REQUEST_DEVICE)) { /* it came just now */
+		atomic_or(&vcpu->requests, bits & (VCPU_REQUEST_WAIT | VCPU_REQUEST_DEVICE));
+		return LEAVE_YIELD;
 	}
 	if ((bits & VCPU_REQUEST_WAIT) && !arch_vcpu_has_irq(vcpu)) {
 		/* Who wakes it may be wrong: another CPU's clock, an interrupt that it masks. */

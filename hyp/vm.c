@@ -87,6 +87,7 @@ static struct vm *alloc_vm(const struct config_vm *config)
 		return NULL;
 	}
 	vm->number = vm_count + 1;
+	vm->virtio_wake_at = TIME_NEVER;
 	memcpy(vm->name, config->name, sizeof(vm->name));
 	vm->weight = config->weight;
 	vm->small_pages = config->small_pages;

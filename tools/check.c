@@ -28,7 +28,7 @@
 #include "hyp/store.h"
 
 #define FOLDERS_MAX 16
-#define FILES_MAX (CONFIG_VMS_MAX * 2) /* a kernel and a ramdisk a guest */
+#define FILES_MAX (CONFIG_VMS_MAX * 3) /* a kernel, a ramdisk and a disk a guest */
 #define PATH_TEXT 4096
 
 struct check {
@@ -175,8 +175,9 @@ static void load_all(struct check *check)
 		if (vm->valid) {
 			bool has_kernel = load(check, vm->node, "kernel", vm->kernel);
 			bool has_ramdisk = load(check, vm->node, "ramdisk", vm->ramdisk);
+			bool has_disk = load(check, vm->node, "lamina,disk", vm->disk);
 
-			vm->valid = has_kernel && has_ramdisk;
+			vm->valid = has_kernel && has_ramdisk && has_disk;
 		}
 	}
 }
@@ -225,6 +226,13 @@ static void print_plan(const struct check *check)
 		print_module("kernel", &vm->kernel_module);
 		if (vm->ramdisk[0] != '\0') {
 			print_module("ramdisk", &vm->ramdisk_module);
+		}
+		if (vm->disk[0] != '\0') {
+			print_module(vm->disk_read_only ? "read-only disk" : "disk",
+				     &vm->disk_module);
+		}
+		if (vm->balloon) {
+			printf(", balloon");
 		}
 		printf(", bootargs \"%s\"\n", vm->bootargs);
 		memory += vm->memory;

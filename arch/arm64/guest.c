@@ -10,6 +10,7 @@
 #include "hyp/dev_pl011.h"
 #include "hyp/dev_virtio_mmio.h"
 #include "hyp/log.h"
+#include "hyp/vm_virtio.h"
 
 #include "arch/cpu.h"
 #include "arch/s2.h"
@@ -54,6 +55,7 @@ static enum status make_device_tree(struct vm *vm, const struct config_vm *confi
 		.bootargs = config->bootargs,
 		.ramdisk = layout->ramdisk.v,
 		.ramdisk_size = layout->ramdisk_size,
+		.virtio_count = vm_virtio_count(config),
 	};
 	size_t used;
 
@@ -101,8 +103,8 @@ static enum status add_devices(struct vm *vm, const struct config_vm *config)
 	}
 	if (status == OK) {
 		status = add_device(vm, GUEST_VIRTIO_BASE,
-				    GUEST_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE,
-				    &virtio_mmio_empty_ops, NULL, "virtio-mmio");
+				    GUEST_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE, &virtio_mmio_ops,
+				    vm, "virtio-mmio");
 	}
 	return status;
 }
@@ -123,8 +125,9 @@ static enum status make_devices(struct vm *vm, const struct config_vm *config, c
 	if (status != OK) {
 		text_format(why, size, "its devices do not fit into its memory map: %s",
 			    status_name(status));
+		return status;
 	}
-	return status;
+	return vm_virtio_add(vm, config, GUEST_VIRTIO_INTID_FIRST, why, size);
 }
 
 /* ---- The architecture's answers -----------------------------------------------------------------
@@ -163,6 +166,7 @@ enum status arch_vm_init(struct vm *vm, const struct config_vm *config, char *wh
 void arch_vm_fini(struct vm *vm)
 {
 	vm->console = NULL;
+	vm_virtio_end(vm);
 	vgic_destroy(vm->arch.gic);
 	vm->arch.gic = NULL;
 	pl011_destroy(vm->arch.uart);
@@ -176,6 +180,7 @@ void arch_vm_fini(struct vm *vm)
 
 void arch_vm_reset(struct vm *vm)
 {
+	vm_virtio_reset(vm);
 	vgic_reset(vm->arch.gic);
 	pl011_reset(vm->arch.uart);
 }

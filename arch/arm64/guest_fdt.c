@@ -13,6 +13,7 @@
 #include "guest_fdt.h"
 
 #include "hyp/dev_pl011.h"
+#include "hyp/dev_virtio_mmio.h"
 
 #include <libfdt.h>
 
@@ -232,6 +233,25 @@ static void write_uart(struct writer *w)
 	end(w);
 }
 
+/* Slots are 0x200 bytes, and there are 8 at most: two digits of the name tell them apart. */
+static void write_virtio(struct writer *w, u32 slot)
+{
+	static const char hex[] = "0123456789abcdef";
+	u64 base = GUEST_VIRTIO_BASE + slot * VIRTIO_MMIO_SLOT_SIZE;
+	u32 interrupt[] = {IRQ_SPI, GUEST_VIRTIO_INTID_FIRST + slot - INTID_SPI_FIRST,
+			   IRQ_LEVEL_HIGH};
+	char name[] = "virtio_mmio@a000000";
+
+	name[sizeof(name) - 4] = hex[(base >> 8) & 0xf];
+	name[sizeof(name) - 5] = hex[(base >> 12) & 0xf];
+	begin(w, name);
+	text(w, "compatible", "virtio,mmio");
+	range(w, "reg", base, VIRTIO_MMIO_SLOT_SIZE);
+	cells(w, "interrupts", interrupt, ARRAY_COUNT(interrupt));
+	flag(w, "dma-coherent");
+	end(w);
+}
+
 static void write_root(struct writer *w, const struct guest_fdt *guest)
 {
 	begin(w, "");
@@ -246,6 +266,9 @@ static void write_root(struct writer *w, const struct guest_fdt *guest)
 	write_timer(w);
 	write_gic(w, guest);
 	write_uart(w);
+	for (u32 i = 0; i < guest->virtio_count; i++) {
+		write_virtio(w, i);
+	}
 	end(w);
 }
 

@@ -14,6 +14,7 @@ struct guest_fdt {
 	u64 gicr_size;	/* all redistributors */
 	const char *bootargs;
 	u64 ramdisk, ramdisk_size; /* size 0: none */
+	u32 virtio_count;	   /* slots with a device, from the first on */
 	u64 kaslr_seed;		   /* 0: none */
 	bool has_rng_seed;
 	u8 rng_seed[GUEST_FDT_SEED_BYTES];

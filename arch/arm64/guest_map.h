@@ -15,6 +15,7 @@
 
 /* Interrupt numbers, as the GIC counts (PPIs 16..31, SPIs from 32). */
 #define GUEST_UART_INTID 33
+#define GUEST_VIRTIO_INTID_FIRST 48 /* one a slot; level, active high */
 #define GUEST_VTIMER_INTID 27
 #define GUEST_PTIMER_INTID 30
 

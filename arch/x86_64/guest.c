@@ -11,6 +11,7 @@
 #include "hyp/dev_virtio_mmio.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
+#include "hyp/vm_virtio.h"
 
 #include "pc_boot.h"
 #include "vacpi.h"
@@ -137,7 +138,8 @@ static enum status add_devices(struct vm *vm)
 				     .name = "ioapic"};
 	struct mmio_region virtio = {.base = gpa(PC_VIRTIO_BASE),
 				     .size = PC_VIRTIO_SLOTS * VIRTIO_MMIO_SLOT_SIZE,
-				     .ops = &virtio_mmio_empty_ops,
+				     .ops = &virtio_mmio_ops,
+				     .device = vm,
 				     .name = "virtio-mmio"};
 	struct mmio_region lapic = {.base = gpa(PC_LOCAL_APIC_BASE),
 				    .size = PAGE_SIZE,
@@ -189,8 +191,9 @@ static enum status make_devices(struct vm *vm, const struct config_vm *config, c
 	if (status != OK) {
 		text_format(why, size, "its devices do not fit into its memory map: %s",
 			    status_name(status));
+		return status;
 	}
-	return status;
+	return vm_virtio_add(vm, config, PC_VIRTIO_IRQ_FIRST, why, size);
 }
 
 /* ---- The architecture's answers -------------------------------------------------------------- */
@@ -225,6 +228,7 @@ static void free_pages(void *pages)
 void arch_vm_fini(struct vm *vm)
 {
 	vm->console = NULL;
+	vm_virtio_end(vm);
 	for (u32 i = 0; i < vm->vcpu_count; i++) {
 		vcpu_free(vm->vcpus[i]);
 	}
@@ -243,6 +247,7 @@ void arch_vm_fini(struct vm *vm)
 
 void arch_vm_reset(struct vm *vm)
 {
+	vm_virtio_reset(vm);
 	vioapic_reset(vm->arch.ioapic);
 	uart16550_reset(vm->arch.uart);
 	if (vm->arch.mailbox != NULL) {

@@ -16,7 +16,7 @@
 #include "hyp/cpu.h"
 
 #define BOOT_BANKS_MAX 8
-#define BOOT_MODULES_MAX 48
+#define BOOT_MODULES_MAX 64
 #define BOOT_RESERVED_MAX 64
 
 /* [start, end) */

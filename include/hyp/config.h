@@ -50,12 +50,13 @@ struct config_vm {
 	bool small_pages;			 /* lamina,page-size = "4K": never a larger leaf */
 	u32 exercise; /* lamina,exercise: a seed; 0 = its table is left alone */
 	bool probe;   /* lamina,probe: it may ask about its table, and have it changed */
+	bool disk_read_only, balloon;
 	bool mailbox; /* lamina,mailbox: its CPUs start by ACPI's mailbox */
 	char kernel[CONFIG_PATH_MAX];
-	char ramdisk[CONFIG_PATH_MAX]; /* "" = none */
+	char ramdisk[CONFIG_PATH_MAX], disk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];
-	u64 kernel_address, ramdisk_address;		    /* 0 = where the architecture likes */
-	struct config_module kernel_module, ramdisk_module; /* filled by config_attach */
+	u64 kernel_address, ramdisk_address; /* 0 = where the architecture likes */
+	struct config_module kernel_module, ramdisk_module, disk_module; /* by config_attach */
 };
 
 struct config {
@@ -91,9 +92,9 @@ enum status config_parse(const void *blob, u64 size, struct config *config, conf
 			 void *context);
 
 /*
- * Finds each valid guest's kernel and ramdisk among the modules, checks that the images are what
- * the architecture can boot and fit into the guest's memory; reports and marks invalid those that
- * do not. The modules' own `address` is not looked at: the guest's is put into its copies.
+ * Finds each valid guest's kernel, ramdisk and disk among the modules, checks that the images are
+ * what the architecture can boot and fit into the guest's memory; reports and marks invalid those
+ * that do not. The modules' own `address` is not looked at: the guest's is put into its copies.
  */
 void config_attach(struct config *config, const struct config_module *modules, u32 count,
 		   config_report_fn report, void *context);

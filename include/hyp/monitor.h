@@ -50,6 +50,7 @@ bool monitor_number(const char *word, u64 *value);
 void monitor_pause(u32 count, char **words);
 void monitor_unpause(u32 count, char **words);
 void monitor_destroy(u32 count, char **words);
+void monitor_balloon(u32 count, char **words);
 void monitor_console(u32 count, char **words);
 void monitor_log(u32 count, char **words);
 void monitor_quit(u32 count, char **words);

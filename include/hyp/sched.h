@@ -30,7 +30,7 @@ bool sched_start(struct vcpu *vcpu);
 void sched_tick(void);
 
 /* Calls `fn` on CPU 0, about every `ms` milliseconds, outside any guest: not in a walk, with no
- * lock or batch. At boot; no more than four of this and the next. */
+ * lock or batch. At boot; no more than eight of this and the next. */
 void sched_every(u32 ms, void (*fn)(void));
 
 /* The same on whichever CPU comes first, one at a time. */

@@ -14,6 +14,7 @@
  *     FLIGHT     unmapped, and not stored yet            -> BUSY: stored; or a fault wants it back
  *     STORED     in a slot                               -> BUSY
  *     BUSY       somebody has it: look again             -> any
+ *     LEAVING, LEAVING_STORED   given up by the guest, of which CPUs do not all know yet
  *
  * In the table a page that is FLIGHT or STORED is an S2_STORED entry; the record tells more.
  *
@@ -133,6 +134,21 @@ enum status swap_fault(struct vm *vm, gpa_t at);
  */
 enum status swap_out(struct swap *swap, u64 pages, u64 *freed);
 #define SWAP_RUN_MAX 2048 /* one round of invalidation for 8 MiB */
+
+/*
+ * The guest gives up pages, ranges of whole ones in RAM: begin; take each range; close, which is
+ * the one round of invalidation; settle each range; end. The guest's lock is held from begin to
+ * end. Then what could leave is UNTOUCHED; see hyp/vm_memory_give_up.h, and call that.
+ */
+struct swap_give_up {
+	struct swap *swap;
+	struct s2_batch batch;
+};
+void swap_give_up_begin(struct swap_give_up *g, struct swap *swap);
+void swap_give_up_take(struct swap_give_up *g, gpa_t at, u64 size);
+void swap_give_up_close(struct swap_give_up *g);
+void swap_give_up_settle(struct swap_give_up *g, gpa_t at, u64 size);
+void swap_give_up_end(struct swap_give_up *g);
 
 /* Keeps free what the watermarks want: a bounded piece of work for any CPU, about every
  * SWAP_TICK_MS. Not in a walk, nor with a batch or a lock of this CPU's. */

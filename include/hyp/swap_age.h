@@ -40,6 +40,9 @@ u64 swap_age_pages(const struct swap_age *age, u32 rounds_ago);
 /* How many rounds before the last one the page was used; ~0: it never was. Read by anyone. */
 u64 swap_age_of(const struct swap *swap, u64 page);
 
+/* The page holds nothing any more: as if it had never been used. With swap->lock. */
+void swap_age_forget_page(struct swap *swap, u64 page);
+
 /* A round, in steps that each have swap->lock for a bounded time. Not in a walk, nor with a batch
  * or that lock. */
 void swap_age_round(struct swap *swap);

@@ -46,12 +46,13 @@ struct vcpu {
 	u64 run_ns;
 };
 
-#define VCPU_REQUEST_IRQ BIT(0)	  /* the interrupt controller has something to deliver */
-#define VCPU_REQUEST_WAIT BIT(1)  /* as WFI: wait for an interrupt or the next timer */
-#define VCPU_REQUEST_YIELD BIT(2) /* the scheduler wants to choose again */
-#define VCPU_REQUEST_STOP BIT(3)  /* leave the guest for good: VM ended, vCPU off */
-#define VCPU_REQUEST_PAUSE BIT(4) /* stays set while the operator pauses the VM */
-#define VCPU_REQUEST_RELAX BIT(5) /* it spins: whoever waits goes first */
+#define VCPU_REQUEST_IRQ BIT(0)	   /* the interrupt controller has something to deliver */
+#define VCPU_REQUEST_WAIT BIT(1)   /* as WFI: wait for an interrupt or the next timer */
+#define VCPU_REQUEST_YIELD BIT(2)  /* the scheduler wants to choose again */
+#define VCPU_REQUEST_STOP BIT(3)   /* leave the guest for good: VM ended, vCPU off */
+#define VCPU_REQUEST_PAUSE BIT(4)  /* stays set while the operator pauses the VM */
+#define VCPU_REQUEST_RELAX BIT(5)  /* it spins: whoever waits goes first */
+#define VCPU_REQUEST_DEVICE BIT(6) /* a virtio device of the VM has something to do */
 
 /* Why vcpu_run came back. */
 enum vcpu_leave { LEAVE_NOT, LEAVE_YIELD, LEAVE_RELAX, LEAVE_BLOCK, LEAVE_PAUSE, LEAVE_STOP };

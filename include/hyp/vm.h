@@ -23,10 +23,13 @@
 #define VM_IMAGES_MAX 10
 #define VM_MMIO_MAX 8
 #define VM_VIEWS_MAX 4
+#define VM_VIRTIO_MAX 8 /* as many slots as every machine has */
 
+struct block_ram;
 struct console_device;
 struct swap;
 struct vcpu;
+struct virtio_device;
 struct vm;
 struct vm_dirty;
 
@@ -54,7 +57,11 @@ enum vm_state {
 	X(pv_flushes)	/* translations forgotten as another vCPU asked while this one waited */   \
 	X(pv_kicks)	/* idle vCPUs woken by another one's call */                               \
 	X(pv_yields)	/* turns that a vCPU gave to another one */                                \
-	X(stolen_ns)	/* runnable, but not running, summed over vCPUs */                         \
+	X(balloon_inflate) /* pages of 4 KiB that its balloon took, and gave back */               \
+	X(balloon_deflate)                                                                         \
+	X(free_page_reports) /* notifications that memory of its is free */                        \
+	X(free_page_reported_bytes)                                                                \
+	X(stolen_ns) /* runnable, but not running, summed over vCPUs */                            \
 	X(run_ns)
 
 struct vm_counters {
@@ -98,6 +105,8 @@ struct vm {
 	u64 images_end; /* no image lies at or behind this guest-physical address */
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
+	struct virtio_device *virtio[VM_VIRTIO_MAX]; /* by slot; NULL: none (hyp/dev_virtio.h) */
+	struct block_ram *disk;			     /* behind one of them; NULL: none */
 	struct console_device *console; /* takes the operator's keys; NULL: nobody does */
 	struct exercise *exercise;	/* NULL: its table is left alone */
 	bool probes;			/* it may ask: hyp/probe.h */
@@ -119,6 +128,7 @@ struct vm {
 	/* Written with atomic_add, read by anyone. */
 	u32 vcpus_on; /* vCPUs that are not off */
 	struct vm_counters counters;
+	u64 virtio_wake_at; /* ticks, when a virtio device wants a vCPU of it */
 	u64 last_output_ns; /* for "silent for 5 s" */
 	u64 start_ns;
 	u64 end_ns;

@@ -14,6 +14,7 @@ extern "C" {
 #include "../../hyp/config_internal.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"
+#include "hyp/vm_memory_give_up.h"
 #include <arch/s2.h>
 }
 
@@ -92,23 +93,42 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 			gpa_t at = word_of(page, user);
 
 			ASSERT_EQ(vm_memory_read(vm, at, &word, 8), OK);
-			ASSERT_EQ(word, mine[page]) << "page " << page << " step " << step;
+			if (!gives_up || word != 0) {
+				ASSERT_EQ(word, mine[page]) << "page " << page << " step " << step;
+			}
 			mine[page] = step << 8 | user;
 			ASSERT_EQ(vm_memory_write(vm, at, &mine[page], 8), OK);
 		}
 		running--;
 	}
 
+	// As a balloon would: whatever lies there.
+	void give_up(std::mt19937 *random)
+	{
+		struct vm_ram_range ranges[8];
+
+		for (auto &range : ranges) {
+			u64 page = (*random)() % kPages, count = 1 + (*random)() % 32;
+
+			range = {gpa(kRam + page * PAGE_SIZE), count * PAGE_SIZE};
+		}
+		vm_memory_give_up(vm, ranges, 8);
+	}
+
 	void take_away()
 	{
 		struct swap_census census;
 		struct swap_totals totals;
+		std::mt19937 random(5);
 
 		fake_cpu_become(kUsers);
 		while (running > 0) {
 			u64 freed;
 
 			swap_out(vm->swap, 256, &freed);
+			if (gives_up) {
+				give_up(&random);
+			}
 			swap_tick();
 			store_pool_compact(4);
 			swap_count(vm->swap, &census, &totals);
@@ -120,6 +140,7 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 
 	struct config config;
 	struct vm *vm;
+	bool gives_up = false; // words may be zero again at any time
 	std::atomic<u32> running{kUsers};
 };
 INSTANTIATE_TEST_SUITE_P(kinds, SwapRace,
@@ -127,6 +148,33 @@ INSTANTIATE_TEST_SUITE_P(kinds, SwapRace,
 					   Kind{"armv8_blocks", &s2_armv8_4k, true, false},
 					   Kind{"generations", arch_s2_format(), false, true}),
 			 [](const auto &info) { return info.param.name; });
+
+// A word is what was written last, or gone; never another's, and never of before.
+TEST_P(SwapRace, what_is_given_up_is_zero_and_all_else_adds_up)
+{
+	std::vector<std::thread> cpus;
+	struct swap_census census;
+	struct swap_totals totals;
+
+	gives_up = true;
+	for (u32 user = 0; user < kUsers; user++) {
+		cpus.emplace_back([this, user] { use(user); });
+	}
+	cpus.emplace_back([this] { take_away(); });
+	for (std::thread &cpu : cpus) {
+		cpu.join();
+	}
+	fake_cpu_become(0);
+	swap_count(vm->swap, &census, &totals);
+	EXPECT_EQ(census.resident, vm->swap->charged);
+	EXPECT_EQ(census.resident * PAGE_SIZE, vm_memory_current(vm));
+	EXPECT_EQ(frame_count_owned(FRAME_GUEST, vm->number), census.resident);
+	EXPECT_EQ(totals.counters.pgsteal - totals.counters.workingset_refault -
+			  totals.counters.pgdiscard,
+		  census.stored[STORE_zero] + census.stored[STORE_same] +
+			  census.stored[STORE_zswap]);
+	EXPECT_GT(totals.counters.pgdiscard, 0u);
+}
 
 TEST_P(SwapRace, no_word_is_lost)
 {

@@ -914,6 +914,66 @@ TEST(Config, attach_by_names_alone_looks_at_no_bytes)
 	EXPECT_TRUE(parsed.config->vms[0].valid);
 }
 
+/* Refused as it stands in the first of two guests, whose words these are; the second has `other`.
+ */
+Lines attach_disks(const std::function<void(Tree &)> &words,
+		   const std::function<void(Tree &)> &other)
+{
+	Tree tree;
+
+	tree.begin("chosen").guest("a").cells("cpus", {1}).text("memory", "64M");
+	words(tree);
+	tree.end().guest("b").cells("cpus", {1}).text("memory", "64M");
+	other(tree);
+	tree.end().end();
+
+	Parsed parsed = parse(tree.finish());
+	Lines lines = parsed.problems;
+
+	for (const std::string &line : attach(parsed, {{{"vmlinuz", flat_binary(4096)},
+							{"disk", std::vector<u8>(1024)},
+							{"odd", std::vector<u8>(1000)}}})) {
+		lines.push_back(line);
+	}
+	EXPECT_EQ(parsed.config->vms[0].valid, lines.empty());
+	return lines;
+}
+
+TEST(Config, a_disk_is_a_file_of_whole_sectors)
+{
+	const auto none = [](Tree &) {};
+
+	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,disk", "disk"); }, none), Lines{});
+	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,disk", "odd"); }, none),
+		  Lines{"/chosen/a: lamina,disk = \"odd\": its size is no multiple of 512 bytes"});
+	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,disk", "nope"); }, none),
+		  Lines{"/chosen/a: lamina,disk = \"nope\": file not found among those that came "
+			"along"});
+	EXPECT_EQ(attach_disks([](Tree &t) { t.raw("lamina,disk-read-only", ""); }, none),
+		  Lines{"/chosen/a: lamina,disk-read-only: there is no disk to read (write "
+			"lamina,disk = \"FILE\")"});
+	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,balloon", "yes"); }, none),
+		  Lines{"/chosen/a: lamina,balloon = \"yes\": want no value (the word alone)"});
+}
+
+TEST(Config, a_disk_that_is_written_is_one_guests_alone)
+{
+	const auto writes = [](Tree &t) { t.text("lamina,disk", "disk"); };
+	const auto reads = [](Tree &t) {
+		t.text("lamina,disk", "disk").raw("lamina,disk-read-only", "");
+	};
+	const Lines refused{
+		"/chosen/a: lamina,disk = \"disk\": a disk that is written is a file of "
+		"one guest's alone; write lamina,disk-read-only, or give it a copy"};
+
+	EXPECT_EQ(attach_disks(reads, reads), Lines{});
+	EXPECT_EQ(attach_disks(writes, reads), refused);
+	EXPECT_EQ(attach_disks(writes, [](Tree &t) { t.text("ramdisk", "disk"); }), refused);
+	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,disk", "vmlinuz"); }, [](Tree &) {}),
+		  Lines{"/chosen/a: lamina,disk = \"vmlinuz\": a disk that is written is a file of "
+			"one guest's alone; write lamina,disk-read-only, or give it a copy"});
+}
+
 /* ---- Texts ----------------------------------------------------------------------------------- */
 
 TEST(Config, a_problem_is_one_line_without_what_is_empty)

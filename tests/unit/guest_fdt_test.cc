@@ -221,4 +221,26 @@ TEST_F(GuestFdt, longest_arguments_fit_into_the_room_that_guests_get)
 	EXPECT_EQ(text("/chosen", "bootargs").size(), 1024u);
 }
 
+TEST_F(GuestFdt, slots_with_a_virtio_device_are_told)
+{
+	guest.virtio_count = 2;
+	make();
+	for (u32 i = 0; i < 2; i++) {
+		std::string path = i == 0 ? "/virtio_mmio@a000000" : "/virtio_mmio@a000200";
+		const fdt32_t *reg, *interrupts;
+
+		EXPECT_STREQ(text(path, "compatible").c_str(), "virtio,mmio");
+		EXPECT_TRUE(has(path, "dma-coherent"));
+		reg = (const fdt32_t *)fdt_getprop(blob.data(), node(path), "reg", nullptr);
+		interrupts = (const fdt32_t *)fdt_getprop(blob.data(), node(path), "interrupts",
+							  nullptr);
+		EXPECT_EQ(fdt32_to_cpu(reg[1]), GUEST_VIRTIO_BASE + i * 0x200);
+		EXPECT_EQ(fdt32_to_cpu(reg[3]), 0x200u);
+		EXPECT_EQ(fdt32_to_cpu(interrupts[0]), 0u) << "an SPI";
+		EXPECT_EQ(fdt32_to_cpu(interrupts[1]), 16 + i) << "as QEMU's virt numbers them";
+		EXPECT_EQ(fdt32_to_cpu(interrupts[2]), 4u) << "level, high";
+	}
+	EXPECT_LT(fdt_path_offset(blob.data(), "/virtio_mmio@a000400"), 0);
+}
+
 } // namespace

@@ -3,6 +3,8 @@
 
 extern "C" {
 #include "arch/s2.h"
+#include "hyp/dev_virtio_balloon.h"
+#include "hyp/vm_virtio.h"
 }
 
 namespace
@@ -231,6 +233,24 @@ TEST_F(Monitor, verbs_refuse_guests_that_have_ended)
 	guest[1].state = VM_PAUSED;
 	EXPECT_EQ(run("pause d2"), "d2 linux1 is paused already\r\n");
 	EXPECT_EQ(run("unpause d3"), "d3 linux2 is not paused\r\n");
+}
+
+TEST_F(Monitor, balloon_sets_a_target_where_there_is_one)
+{
+	fake_memory(MIB(8));
+	guest[0].ram.size = MIB(64);
+	EXPECT_EQ(run("balloon d1 5"), "d1 linux0 has no balloon (lamina,balloon)\r\n");
+	EXPECT_FALSE(contains(run("stat d1"), "balloon, in pages"));
+	guest[0].virtio[1] = virtio_balloon_create(&guest[0], 17);
+	ASSERT_NE(guest[0].virtio[1], nullptr);
+	EXPECT_EQ(run("balloon d1 65"), "want MiB that its balloon is to have, up to 64\r\n");
+	EXPECT_EQ(run("balloon d1 lots"), "want MiB that its balloon is to have, up to 64\r\n");
+	EXPECT_EQ(run("balloon d1 5"), "d1 linux0 is asked for 5 MiB\r\n");
+	std::string text = run("stat d1");
+
+	EXPECT_TRUE(contains(text, "  target                            1,280")) << text;
+	EXPECT_FALSE(contains(text, "major_faults")) << "the guest has said nothing";
+	vm_virtio_end(&guest[0]);
 }
 
 TEST_F(Monitor, console_gives_the_keyboard_away_without_a_prompt)

@@ -365,32 +365,36 @@ TEST(Pl011Life, no_uart_without_memory)
 
 /* ---- Empty virtio-mmio transports ------------------------------------------------------------ */
 
-TEST(VirtioMmio, empty_transports_say_that_there_is_no_device)
+class VirtioMmio : public GuestMachine
 {
-	const struct mmio_ops *ops = &virtio_mmio_empty_ops;
+};
+
+TEST_F(VirtioMmio, empty_transports_say_that_there_is_no_device)
+{
+	const struct mmio_ops *ops = &virtio_mmio_ops;
 
 	for (u64 slot = 0; slot < 32 * VIRTIO_MMIO_SLOT_SIZE; slot += VIRTIO_MMIO_SLOT_SIZE) {
-		EXPECT_EQ(ops->read(nullptr, nullptr, slot + 0x0, 4), 0x74726976u);
-		EXPECT_EQ(ops->read(nullptr, nullptr, slot + 0x4, 4), 2u);
-		EXPECT_EQ(ops->read(nullptr, nullptr, slot + 0x8, 4), 0u);
+		EXPECT_EQ(ops->read(vm, nullptr, slot + 0x0, 4), 0x74726976u);
+		EXPECT_EQ(ops->read(vm, nullptr, slot + 0x4, 4), 2u);
+		EXPECT_EQ(ops->read(vm, nullptr, slot + 0x8, 4), 0u);
 		for (u64 reg = 0x10; reg < VIRTIO_MMIO_SLOT_SIZE; reg += 4) {
-			ops->write(nullptr, nullptr, slot + reg, 4, ~0u);
-			EXPECT_EQ(ops->read(nullptr, nullptr, slot + reg, 4), 0u);
+			ops->write(vm, nullptr, slot + reg, 4, ~0u);
+			EXPECT_EQ(ops->read(vm, nullptr, slot + reg, 4), 0u);
 		}
 	}
 }
 
-TEST(VirtioMmio, other_widths_read_the_bytes_that_lie_there)
+TEST_F(VirtioMmio, other_widths_read_the_bytes_that_lie_there)
 {
-	const struct mmio_ops *ops = &virtio_mmio_empty_ops;
+	const struct mmio_ops *ops = &virtio_mmio_ops;
 	std::string magic;
 
 	for (u64 i = 0; i < 4; i++) {
-		magic += (char)ops->read(nullptr, nullptr, i, 1);
+		magic += (char)ops->read(vm, nullptr, i, 1);
 	}
 	EXPECT_EQ(magic, "virt");
-	EXPECT_EQ(ops->read(nullptr, nullptr, 0, 8), 0x0000000274726976u);
-	EXPECT_EQ(ops->read(nullptr, nullptr, 2, 2), 0x7472u);
+	EXPECT_EQ(ops->read(vm, nullptr, 0, 8), 0x0000000274726976u);
+	EXPECT_EQ(ops->read(vm, nullptr, 2, 2), 0x7472u);
 }
 
 } // namespace

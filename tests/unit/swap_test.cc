@@ -1,6 +1,10 @@
 // Overcommit: pages lose their frames and come back with the same bytes, within the limits.
 #include "swap_test_machine.h"
 
+extern "C" {
+#include "hyp/vm_memory_give_up.h"
+}
+
 namespace
 {
 
@@ -386,6 +390,117 @@ TEST_P(Swap, a_block_that_is_mapped_as_one_is_used_as_a_whole)
 	EXPECT_EQ(swap_age_pages(&swap->age, 0), 512u);
 	EXPECT_EQ(swap_age_of(swap, 512), 0u);
 	EXPECT_EQ(swap_age_of(swap, 511), ~0ull);
+}
+
+/* ---- Given up by the guest ------------------------------------------------------------------- */
+
+struct vm_ram_range pages_at(u64 first, u64 count)
+{
+	return {gpa(GIB(1) + first * PAGE_SIZE), count * PAGE_SIZE};
+}
+
+TEST_P(Swap, pages_given_up_are_untouched_and_cost_nothing)
+{
+	add_guest(MIB(4));
+	build();
+	for (u64 page = 0; page < 128; page++) {
+		write_page(vm, page, 1);
+	}
+	watch(vm);
+	ASSERT_EQ(out(swap, 40), 40u);
+	u64 charged = swap->charged, rounds = vm->s2.stats.batches;
+	struct vm_ram_range ranges[] = {pages_at(10, 20), pages_at(60, 100), pages_at(15, 10)};
+
+	EXPECT_EQ(charged, 88u);
+	EXPECT_EQ(vm_memory_give_up(vm, ranges, 3), 130 * PAGE_SIZE);
+	EXPECT_LE(vm->s2.stats.batches, rounds + 1);
+	expect_adds_up(vm);
+	for (u64 page = 0; page < 128; page++) {
+		bool is_gone = (page >= 10 && page < 30) || page >= 60;
+
+		EXPECT_EQ(read(vm, page), is_gone ? std::vector<u8>(PAGE_SIZE) : content(page, 1))
+			<< page;
+	}
+	expect_adds_up(vm);
+	EXPECT_GT(swap->totals.counters.pgdiscard, 0u);
+	watch(vm); // and the policy goes on with what there is
+	EXPECT_EQ(out(swap, 128), 128u);
+}
+
+TEST_P(Swap, a_block_given_up_goes_whole)
+{
+	add_guest(MIB(8), false);
+	config.guest_memory = MIB(32);
+	build();
+	write_page(vm, 3, 1);
+	write_page(vm, 700, 1);
+	ASSERT_EQ(vm->s2.stats.leaf_2m, 2u);
+	struct vm_ram_range range = pages_at(0, 512);
+
+	vm_memory_give_up(vm, &range, 1);
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 1u);
+	EXPECT_EQ(swap->charged, 512u);
+	expect_adds_up(vm);
+	EXPECT_EQ(read(vm, 3), std::vector<u8>(PAGE_SIZE));
+	EXPECT_EQ(read(vm, 700), content(700, 1));
+}
+
+TEST_P(Swap, a_block_that_is_cut_becomes_pages)
+{
+	add_guest(MIB(8), false);
+	config.guest_memory = MIB(32);
+	build();
+	write_page(vm, 3, 1);
+	write_page(vm, 300, 1);
+	struct vm_ram_range ranges[] = {pages_at(0, 10), pages_at(200, 50), pages_at(500, 40)};
+
+	vm_memory_give_up(vm, ranges, 3);
+	EXPECT_EQ(swap->charged, 512u - 72);
+	EXPECT_EQ(swap->is_whole[0], 0u);
+	expect_adds_up(vm);
+	EXPECT_EQ(read(vm, 300), content(300, 1));
+	EXPECT_EQ(read(vm, 3), std::vector<u8>(PAGE_SIZE));
+	watch(vm);
+	EXPECT_EQ(out(swap, 512), swap->totals.counters.pgsteal);
+	EXPECT_EQ(read(vm, 300), content(300, 1));
+}
+
+// Random use, reclaim and giving up: each page is what was written last, or zero since it was
+// given.
+TEST_P(Swap, given_up_at_random_nothing_else_is_lost)
+{
+	std::vector<u32> version(2048);
+	std::mt19937 random(11);
+
+	add_guest(MIB(8), false);
+	config.guest_memory = MIB(4);
+	build();
+	for (u64 step = 0; step < 8000; step++) {
+		u64 page = random() % 2048, count = 1 + random() % 16;
+
+		if (random() % 128 == 0) {
+			struct vm_ram_range r =
+				pages_at(page, std::min<u64>(count * 16, 2048 - page));
+			u64 known = 0;
+
+			vm_memory_give_up(vm, &r, 1);
+			for (u64 i = 0; i < r.size / PAGE_SIZE; i++) {
+				known += kind_at(vm, page + i) == S2_EMPTY;
+				version[page + i] = 0;
+			}
+			EXPECT_EQ(known, r.size / PAGE_SIZE) << "nobody else had any of it";
+		} else if (random() % 2 == 0) {
+			write_page(vm, page, version[page] = (u32)step + 1);
+		} else {
+			ASSERT_EQ(read(vm, page), version[page] ? content(page, version[page])
+								: std::vector<u8>(PAGE_SIZE))
+				<< page;
+		}
+		if (step % 500 == 0) {
+			expect_adds_up(vm);
+		}
+	}
+	EXPECT_GT(swap->totals.counters.pgdiscard, 10u);
 }
 
 } // namespace
