@@ -51,9 +51,9 @@ struct virtio_balloon {
 	struct gathered gathered;
 	u32 pfns[PFNS_MAX];
 	struct virtio_balloon_stat tags[STATS_MAX];
-	u16 stats_head; /* the guest's buffer, if it is here */
-	bool has_stats_head;
-	u64 stats_due; /* ticks */
+	u16 stats_head;	     /* the guest's buffer, if it is here */
+	bool has_stats_head; /* atomic, as the next: for who does not work */
+	u64 stats_due;	     /* ticks */
 
 	struct virtio_balloon_stats stats; /* atomic */
 };
@@ -233,7 +233,7 @@ static void read_stats(struct virtio_balloon *b)
 static void ask_for_stats(struct virtio_balloon *b, u32 queue)
 {
 	if (b->has_stats_head) {
-		b->has_stats_head = false;
+		store_relaxed(&b->has_stats_head, false);
 		virtio_push(&b->device, queue, b->stats_head, 0);
 	}
 }
@@ -245,8 +245,9 @@ static void take_stats(struct virtio_balloon *b, u32 queue)
 		ask_for_stats(b, queue);
 		read_stats(b);
 		b->stats_head = b->chain.head;
-		b->has_stats_head = true;
-		b->stats_due = arch_now() + ns_to_ticks(VIRTIO_BALLOON_STATS_MS * 1000000ull);
+		store_relaxed(&b->stats_due,
+			      arch_now() + ns_to_ticks(VIRTIO_BALLOON_STATS_MS * 1000000ull));
+		store_relaxed(&b->has_stats_head, true);
 	}
 }
 
@@ -359,7 +360,7 @@ static void balloon_reset(struct virtio_device *device)
 	struct virtio_balloon *b = balloon_of(device);
 	u32 none = 0;
 
-	b->has_stats_head = false;
+	store_relaxed(&b->has_stats_head, false);
 	memcpy(device->config + offsetof(struct virtio_balloon_config, actual), &none,
 	       sizeof(none));
 	memset(&b->stats, 0xff, sizeof(b->stats));

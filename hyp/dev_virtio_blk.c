@@ -60,6 +60,7 @@ struct virtio_blk {
 	/* The worker's. */
 	struct blk_request *idle;
 	struct blk_request *refused; /* the block had no room for them */
+	bool has_refused;	     /* some; atomic, for who does not work */
 
 	struct blk_request requests[VIRTIO_BLK_REQUESTS];
 };
@@ -136,6 +137,7 @@ static void submit(struct blk_request *r)
 	count_outstanding(disk, -1);
 	if (status == FULL) {
 		put(&disk->refused, r);
+		store_relaxed(&disk->has_refused, true);
 		virtio_wake_at(&disk->device, arch_now() + ns_to_ticks(RETRY_NS));
 	} else {
 		finish(r, VIRTIO_BLK_S_IOERR, 0);
@@ -281,6 +283,7 @@ static void try_again(struct virtio_blk *disk)
 	struct blk_request *r, *refused = disk->refused;
 
 	disk->refused = NULL;
+	store_relaxed(&disk->has_refused, false);
 	if (refused) {
 		disk->block->poll(disk->block);
 	}
@@ -315,7 +318,7 @@ static u32 blk_work(struct virtio_device *device, unused u32 what)
 
 static u32 blk_tick(struct virtio_device *device, unused u64 now)
 {
-	return load_relaxed(&disk_of(device)->refused) ? VIRTIO_EVENT : 0;
+	return load_relaxed(&disk_of(device)->has_refused) ? VIRTIO_EVENT : 0;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
