@@ -15,8 +15,9 @@ LATER = {**SAMPLE, "time_ns": 6}
 SWAP = {**GUEST, "pgputback": 3}
 SUMMARY = {"guest_memory_max": 1000,
            "guests": [{"id": 1, "name": "a", "s2": {"batches": 1, "kicks": 0}, "swap": {**SWAP, "pgsteal": 512}}]}
-CONSOLE = (b"wsgen: zipf, 96 MiB\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
-           b"wsgen: done at 120 ms, verified 81920 bytes in 20 reads, 0 bad\nguest: wsgen zipf,size=96 ended with 0\n")
+CONSOLE = (b"wsgen: zipf, 96 MiB\nwsgen: filled at 90 ms\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
+           b"wsgen: done at 120 ms, verified 81920 bytes in 20 reads, 0 bad\nguest: wsgen zipf,size=96 ended with 0\n"
+           b"guest: powers off\n[    0.130506] reboot: Power down\n")
 
 
 class SampleTest(unittest.TestCase):
@@ -68,7 +69,8 @@ class VerdictTest(unittest.TestCase):
         self.assertIn("1 for 512 (holds", "\n".join(lines))
         said = summary["workloads"]["d1"]
         self.assertEqual((said["done"], said["reads"], said["verified_bytes"]), (1, 20, 81920))
-        self.assertEqual(said["progress"], [[99, 10, 7]])
+        self.assertEqual(said["progress"], [[99, 10, 7, 20]])
+        self.assertEqual((said["filled_ms"], said["done_ms"], said["off_ms"]), ([90], [120], 130))
         self.assertEqual(said["ended"], [["zipf,size=96", 0]])
 
     def test_a_workload_that_is_not_done_fails_it(self):

@@ -8,6 +8,7 @@ import debug
 import exp
 import machine
 import pc
+import plot
 import run
 from common import STATUS_FAILED, Failure
 
@@ -55,8 +56,14 @@ def build_parser():
     one.add_argument("--timeout", help=f"seconds until the run is ended with status 124 ({exp.TIMEOUT_S})")
     one.add_argument("--store", help="this store alone: " + ", ".join(exp.STORES))
     one.add_argument("--policy", help="of reclaim, instead of the configuration's")
+    one.add_argument("--guest-memory", help="what all guests may use together, instead of the configuration's: 64M, ...")
     add_config(one)
     one.set_defaults(function=exp.command)
+
+    one = commands.add_parser("plot", help="draw what an experiment left in its folder, with gnuplot")
+    one.add_argument("--terminal", action="store_true", help="as text, on the terminal; else SVGs in OUT")
+    one.add_argument("out", metavar="OUT", help="the experiment's folder")
+    one.set_defaults(function=plot.command)
 
     one = commands.add_parser("check", help="check a configuration on this machine")
     one.add_argument("--arch", default="arm64", choices=ARCHITECTURES, help="for which architecture (arm64)")

@@ -1,7 +1,8 @@
 """An experiment: one run under overcommit that ends by itself, and what it says is held against itself.
 
-The folder has everything: the configuration, versions, the command, consoles, samples of counters
-(stats.jsonl), the summary with what the guests' workloads said, and verdict.txt, which is also printed.
+The folder has everything: the configuration as it was written and as it was booted (booted.dtb), versions,
+the command, consoles, samples of counters (stats.jsonl), the summary with what the guests' workloads said,
+and verdict.txt, which is also printed. Nothing is written elsewhere, so experiments may run side by side.
 """
 import json
 import os
@@ -10,7 +11,7 @@ import re
 import machine
 import run
 from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
-from config import get_lines, get_property, put_property, put_strings
+from config import Config, get_lines, get_property, put_property, put_strings
 
 TIMEOUT_S = 1800
 STORES = {"zero": "zero", "same": "same", "zswap": "compressible"}  # and a content that each of them takes
@@ -24,6 +25,8 @@ WORKLOAD_WORD = "lamina.wsgen="
 DONE = re.compile(rb"wsgen: done at (\d+) ms, verified (\d+) bytes in (\d+) reads, 0 bad")
 BAD = re.compile(rb"wsgen: BAD .*")
 ENDED = re.compile(rb"guest: wsgen (\S+) ended with (\d+)")
+FILLED = re.compile(rb"wsgen: filled at (\d+) ms")
+OFF = re.compile(rb"\[ *(\d+)\.(\d{3})\d*\] reboot: ")
 PROGRESS = re.compile(rb"wsgen: progress (\d+) of (\d+) at (\d+) ms, wss (\d+) pages")
 
 
@@ -72,13 +75,19 @@ def all_faults(samples):
 def read_workload(log):
     """Of one guest's console: what was verified, what was wrong, the truth about its working set."""
     done = DONE.findall(log)
+    off = OFF.findall(log)
     return {
         "done": len(done),
         "ended": [[words.decode(), int(status)] for words, status in ENDED.findall(log)],
         "verified_bytes": sum(int(verified) for _, verified, _ in done),
         "reads": sum(int(reads) for _, _, reads in done),
         "bad": [line.decode(errors="replace") for line in BAD.findall(log)],
-        "progress": [[int(ms), int(op), int(wss)] for op, _, ms, wss in PROGRESS.findall(log)],
+        # All by the guest's own clock; its last word puts that beside Lamina's.
+        "filled_ms": [int(ms) for ms in FILLED.findall(log)],
+        "done_ms": [int(ms) for ms, _, _ in done],
+        "off_ms": int(off[-1][0]) * 1000 + int(off[-1][1]) if off else None,
+        # [ms, accesses so far, working set in pages, accesses in all]: the last tells workloads apart.
+        "progress": [[int(ms), int(op), int(wss), int(ops)] for op, ops, ms, wss in PROGRESS.findall(log)],
     }
 
 
@@ -179,15 +188,26 @@ def use_store(blob, name):
         put_property(blob, node, "bootargs", " ".join(words))
 
 
+def edit(configuration, options):
+    """What was asked for on the command line. If that makes no sense, Lamina would go on with a default."""
+    if options.store:
+        use_store(configuration.blob, options.store)
+    if options.policy:
+        put_property(configuration.blob, "/chosen", "lamina,reclaim", options.policy)
+    if options.guest_memory:
+        put_property(configuration.blob, "/chosen", "lamina,guest-memory", options.guest_memory)
+    if options.store or options.policy or options.guest_memory:
+        done = configuration.checker()
+        if done.returncode != 0:
+            raise Failure(done.stderr.strip())
+
+
 def prepare(options):
     options.batch = True
     options.timeout = options.timeout or str(TIMEOUT_S)
-    target = machine.prepare(options)
-    if options.store:
-        use_store(target.config.blob, options.store)
-    if options.policy:
-        put_property(target.config.blob, "/chosen", "lamina,reclaim", options.policy)
-    return target
+    configuration = Config(options.config, options.arch, os.path.join(options.out, "booted.dtb"))
+    edit(configuration, options)
+    return machine.prepare(options, configuration)
 
 
 def command(options):
