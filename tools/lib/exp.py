@@ -199,7 +199,7 @@ def edit(configuration, options):
     if options.store or options.policy or options.guest_memory:
         done = configuration.checker()
         if done.returncode != 0:
-            raise Failure(done.stderr.strip())
+            raise Failure((done.stderr or done.stdout).strip(), STATUS_GUEST_CRASHED)
 
 
 def prepare(options):

@@ -204,8 +204,10 @@ def quoted(text):
 def terminal_lines(picture, terminal):
     if terminal:
         return ["set terminal dumb size 100,30 noenhanced", "set key below"]
+    # The key of a stack reads as the stack does.
+    order = "invert" if any(curve.style == "filledcurves" for curve in picture.curves) else "noinvert"
     return ["set terminal svg size 900,420 noenhanced background 'white' font 'sans-serif,13'",
-            f"set output {quoted(picture.name + '.svg')}", "set key outside right top reverse Left", "set grid back"]
+            f"set output {quoted(picture.name + '.svg')}", f"set key outside right top reverse Left {order}", "set grid back"]
 
 
 def curve_text(number, curve, terminal):
@@ -223,7 +225,7 @@ def script(picture, terminal):
               f"set ylabel {quoted(picture.ylabel)}", "set yrange [0:*]"]
     for number, curve in enumerate(picture.curves):
         lines += [f"$curve{number} << end", *(" ".join(f"{value:.6g}" for value in point) for point in curve.points), "end"]
-    # What is listed last is drawn on top, so a stack goes first; its key then reads from the bottom up.
+    # What is listed last is drawn on top: a stack goes first.
     lines.append("plot " + ", \\\n     ".join(curve_text(n, curve, terminal) for n, curve in enumerate(picture.curves)))
     return "\n".join(lines) + "\n"
 
