@@ -253,9 +253,9 @@ def draw_one(folder, picture, terminal):
 
 def forget(folder, name):
     """An earlier run's picture is not to be taken for this one's."""
-    for path in glob.glob(os.path.join(glob.escape(folder), name + ".gp")) + \
-            glob.glob(os.path.join(glob.escape(folder), name + ".svg")):
-        os.unlink(path)
+    for ending in (".gp", ".svg"):
+        for path in glob.glob(os.path.join(glob.escape(folder), name + ending)):
+            os.unlink(path)
 
 
 def draw(folder, pictures, terminal=False):
