@@ -25,7 +25,7 @@ class Config:
     def __init__(self, path, arch, blob=None):
         self.path = path
         self.arch = arch
-        self.blob = compile_tree(path, blob or build_blob(path))
+        self.blob = compile_tree(path, blob)
         self.memory = 0
         self.modules = []
 
@@ -118,8 +118,9 @@ def build_blob(path):
     return os.path.join(BUILD, "config", os.path.splitext(os.path.basename(path))[0] + ".dtb")
 
 
-def compile_tree(path, blob):
+def compile_tree(path, blob=None):
     """Writes the blob, and returns its path; what is no .dts is taken as a blob already."""
+    blob = blob or build_blob(path)
     if not os.path.isfile(path):
         raise Failure(f"{path}: no such configuration", STATUS_GUEST_CRASHED)
     os.makedirs(os.path.dirname(blob) or ".", exist_ok=True)
