@@ -8,6 +8,8 @@
 ##   make tags        for editors                               make clean      (distclean: downloads too)
 ##   make replay      misses of policies of reclaim on TRACE (or on samples), at SIZE pages, beside the optimum's
 ##   make exp         CONFIG with overcommit, in batch; OUT has samples and all else; STORE=zero|same|zswap alone, POLICY=
+##   make plot        draw what an experiment left in OUT: SVGs and their gnuplot scripts; TERM=dumb: text on the terminal
+##   make sweep       make exp for each RATIO="1.0 1.5 2.0" and POLICY="clock adaptive": OUT/sweep.csv and a picture
 ##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
 ##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
@@ -88,6 +90,14 @@ run: $(READY)
 
 exp: $(READY)
 	$(Q)$(call RUN,exp) --out $(or $(OUT),build/exp) $(TIMEOUT:%=--timeout %) $(STORE:%=--store %) $(POLICY:%=--policy %) $(CONFIG)
+
+# TERM counts on the command line alone: a job without a terminal has TERM=dumb, too, and wants files.
+plot: $(H)/replay
+	$(Q)tools/lamina plot $(if $(filter command,$(word 1,$(origin TERM))),$(if $(filter dumb,$(TERM)),--terminal)) $(or $(OUT),build/exp)
+
+sweep: $(READY)
+	$(Q)$(call RUN,sweep) --out $(or $(OUT),build/sweep) $(TIMEOUT:%=--timeout %) $(if $(RATIO),--ratios '$(RATIO)') \
+		$(if $(POLICY),--policies '$(POLICY)') $(CONFIG)
 
 qemu-cmd: $(READY)
 	$(Q)$(call RUN,qemu-cmd) $(CONFIG)
@@ -262,7 +272,7 @@ clean:
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all ready pc-ready run exp qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
+.PHONY: all ready pc-ready run exp plot sweep qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
 	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -269,6 +269,7 @@ static void note_access(uint64_t op, uint64_t page)
 
 /* On Arm by the counter, which on Lamina is the machine's own. */
 #ifdef __aarch64__
+#define CLOCK "machine"
 
 static unsigned long now_ms(void)
 {
@@ -279,6 +280,7 @@ static unsigned long now_ms(void)
 }
 
 #else
+#define CLOCK "guest"
 
 static unsigned long now_ms(void)
 {
@@ -469,8 +471,9 @@ int main(int count, char **words)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	next = read_command_line(count, words);
 	prepare();
-	printf("wsgen: %s, %lu MiB, %lu accesses, %lu %% writes, seed %lu, window %lu\n", kind,
-	       (unsigned long)size_mib, (unsigned long)ops, (unsigned long)writes,
+	printf("wsgen: %s, %lu MiB, %lu accesses, %lu %% writes, seed %lu, window %lu, clock " CLOCK
+	       "\n",
+	       kind, (unsigned long)size_mib, (unsigned long)ops, (unsigned long)writes,
 	       (unsigned long)seed, (unsigned long)window);
 	for (uint64_t page = 0; page < pages; page++) {
 		write_page(page);

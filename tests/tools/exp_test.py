@@ -15,7 +15,7 @@ LATER = {**SAMPLE, "time_ns": 6}
 SWAP = {**GUEST, "pgputback": 3, "age_rounds": 4, "age_ticks": 5}
 SUMMARY = {"guest_memory_max": 1000, "ticks_hz": 1000000000,
            "guests": [{"id": 1, "name": "a", "run_ns": 1000, "s2": {"batches": 1, "kicks": 0}, "swap": {**SWAP, "pgsteal": 512}}]}
-CONSOLE = (b"wsgen: zipf, 96 MiB, 20 accesses, 30 % writes, seed 1, window 5\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
+CONSOLE = (b"wsgen: zipf, 96 MiB, 20 accesses, 30 % writes, seed 1, window 5, clock machine\nwsgen: filled at 90 ms\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
            b"wsgen: done at 120 ms, verified 81920 bytes in 20 reads, 0 bad\nguest: wsgen zipf,size=96 ended with 0\n")
 
 
@@ -68,7 +68,8 @@ class VerdictTest(unittest.TestCase):
         self.assertIn("1 for 512 (holds", "\n".join(lines))
         said = summary["workloads"]["d1"]
         self.assertEqual((said["done"], said["reads"], said["verified_bytes"]), (1, 20, 81920))
-        self.assertEqual(said["runs"], [{"kind": "zipf", "mib": 96, "window": 5, "progress": [[99, 10, 7]]}])
+        self.assertEqual(said["runs"], [{"kind": "zipf", "mib": 96, "window": 5, "clock": "machine", "progress": [[99, 10, 7]]}])
+        self.assertEqual((said["filled_ms"], said["done_ms"]), ([90], [120]))
         self.assertEqual(said["ended"], [["zipf,size=96", 0]])
 
     def test_a_workload_that_is_not_done_fails_it(self):

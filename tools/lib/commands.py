@@ -8,7 +8,9 @@ import debug
 import exp
 import machine
 import pc
+import plot
 import run
+import sweep
 from common import STATUS_FAILED, Failure
 
 
@@ -55,8 +57,25 @@ def build_parser():
     one.add_argument("--timeout", help=f"seconds until the run is ended with status 124 ({exp.TIMEOUT_S})")
     one.add_argument("--store", help="this store alone: " + ", ".join(exp.STORES))
     one.add_argument("--policy", help="of reclaim, instead of the configuration's")
+    one.add_argument("--guest-memory", help="what all guests may use together, instead of the configuration's: 64M, ...")
     add_config(one)
     one.set_defaults(function=exp.command)
+
+    one = commands.add_parser("plot", help="draw what an experiment left in its folder, with gnuplot")
+    one.add_argument("--terminal", action="store_true", help="as text, on the terminal; else SVGs in OUT")
+    one.add_argument("out", metavar="OUT", help="the experiment's folder")
+    one.set_defaults(function=plot.command)
+
+    one = commands.add_parser("sweep", help="the same experiment for each ratio of overcommit and each policy")
+    add_machine_options(one)
+    one.add_argument("-o", "--out", required=True, help="folder: a folder of each run, sweep.csv and a picture")
+    one.add_argument("--timeout", help=f"seconds until a run is ended with status 124 ({exp.TIMEOUT_S})")
+    one.add_argument("--ratios", default="1.0 1.5 2.0", help="guests' memory to what they may use (1.0 1.5 2.0)")
+    one.add_argument("--policies", default="clock adaptive", help="of reclaim (clock adaptive)")
+    one.add_argument("--one", nargs=2, metavar=("RATIO", "POLICY"), help="run this pair alone")
+    one.add_argument("--gather", action="store_true", help="run nothing: sweep.csv and picture of the runs that there are")
+    one.add_argument("config", nargs="?", help="a device tree (.dts), or a compiled one; not with --gather")
+    one.set_defaults(function=sweep.command)
 
     one = commands.add_parser("check", help="check a configuration on this machine")
     one.add_argument("--arch", default="arm64", choices=ARCHITECTURES, help="for which architecture (arm64)")

@@ -22,10 +22,10 @@ POWEROFF_WORD = "lamina.poweroff"
 class Config:
     """What a machine is to be given: the blob, the memory of all guests, and their files by name."""
 
-    def __init__(self, path, arch):
+    def __init__(self, path, arch, blob=None):
         self.path = path
         self.arch = arch
-        self.blob = compile_tree(path)
+        self.blob = compile_tree(path, blob)
         self.memory = 0
         self.modules = []
 
@@ -84,6 +84,11 @@ def put_strings(blob, node, name, texts):
         raise Failure(f"{node}: {name} cannot be set: {done.stderr.strip()}")
 
 
+def drop_property(blob, node, name):
+    """Nothing to do where there is none."""
+    subprocess.run(["fdtput", "-d", blob, node, name], capture_output=True, check=False)
+
+
 def check_includes(path, chain):
     """dtc ends a cycle at a depth of 200 without a word about where it is."""
     if path in chain:
@@ -108,14 +113,20 @@ def first_complaint(text, path):
     return f"{relative(path)}: {reason.replace('FATAL ERROR: ', '')}"
 
 
-def compile_tree(path):
-    """The path of the blob, under build/; what is no .dts is taken as a blob already."""
+def build_blob(path):
+    """Where a configuration's blob is, if nobody says otherwise."""
+    return os.path.join(BUILD, "config", os.path.splitext(os.path.basename(path))[0] + ".dtb")
+
+
+def compile_tree(path, blob=None):
+    """Writes the blob, and returns its path; what is no .dts is taken as a blob already."""
+    blob = blob or build_blob(path)
     if not os.path.isfile(path):
         raise Failure(f"{path}: no such configuration", STATUS_GUEST_CRASHED)
-    folder = os.path.join(BUILD, "config")
-    os.makedirs(folder, exist_ok=True)
-    blob = os.path.join(folder, os.path.splitext(os.path.basename(path))[0] + ".dtb")
+    os.makedirs(os.path.dirname(blob) or ".", exist_ok=True)
     if not path.endswith(".dts"):
+        if os.path.exists(blob) and os.path.samefile(path, blob):
+            raise Failure(f"{path}: is what this run would write; copy it elsewhere first")
         shutil.copyfile(path, blob)
         return blob
     check_includes(os.path.abspath(path), [])

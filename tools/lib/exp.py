@@ -1,7 +1,8 @@
 """An experiment: one run under overcommit that ends by itself, and what it says is held against itself.
 
-The folder has everything: the configuration, versions, the command, consoles, samples of counters
-(stats.jsonl), the summary with what the guests' workloads said, and verdict.txt, which is also printed.
+The folder has everything: the configuration as it was written and as it was booted (booted.dtb), versions,
+the command, consoles, samples of counters (stats.jsonl), the summary with what the guests' workloads said,
+and verdict.txt, which is also printed. Nothing is written elsewhere, so experiments may run side by side.
 """
 import json
 import os
@@ -11,7 +12,7 @@ import machine
 import run
 import wss
 from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
-from config import get_lines, get_property, put_property, put_strings
+from config import Config, get_lines, get_property, put_property, put_strings
 
 TIMEOUT_S = 1800
 STORES = {"zero": "zero", "same": "same", "zswap": "compressible"}  # and a content that each of them takes
@@ -25,8 +26,9 @@ WORKLOAD_WORD = "lamina.wsgen="
 DONE = re.compile(rb"wsgen: done at (\d+) ms, verified (\d+) bytes in (\d+) reads, 0 bad")
 BAD = re.compile(rb"wsgen: BAD .*")
 ENDED = re.compile(rb"guest: wsgen (\S+) ended with (\d+)")
-START = re.compile(rb"wsgen: (\w+), (\d+) MiB, .* window (\d+)")
+START = re.compile(rb"wsgen: (\w+), (\d+) MiB, .* window (\d+), clock (\w+)")
 PROGRESS = re.compile(rb"wsgen: progress (\d+) of \d+ at (\d+) ms, wss (\d+) pages")
+FILLED = re.compile(rb"wsgen: filled at (\d+) ms")
 
 
 # ---- What must hold at every sample ----------------------------------------------------------------
@@ -77,7 +79,8 @@ def read_runs(log):
     for line in log.splitlines():
         start, progress = START.search(line), PROGRESS.search(line)
         if start:
-            runs.append({"kind": start[1].decode(), "mib": int(start[2]), "window": int(start[3]), "progress": []})
+            runs.append({"kind": start[1].decode(), "mib": int(start[2]), "window": int(start[3]),
+                         "clock": start[4].decode(), "progress": []})
         elif progress and runs:
             runs[-1]["progress"].append([int(progress[2]), int(progress[1]), int(progress[3])])
     return runs
@@ -93,6 +96,8 @@ def read_workload(log):
         "reads": sum(int(reads) for _, _, reads in done),
         "bad": [line.decode(errors="replace") for line in BAD.findall(log)],
         "runs": read_runs(log),
+        "filled_ms": [int(ms) for ms in FILLED.findall(log)],
+        "done_ms": [int(ms) for ms, _, _ in done],
     }
 
 
@@ -193,15 +198,26 @@ def use_store(blob, name):
         put_property(blob, node, "bootargs", " ".join(words))
 
 
+def edit(configuration, options):
+    """What was asked for on the command line. If that makes no sense, Lamina would go on with a default."""
+    if options.store:
+        use_store(configuration.blob, options.store)
+    if options.policy:
+        put_property(configuration.blob, "/chosen", "lamina,reclaim", options.policy)
+    if options.guest_memory:
+        put_property(configuration.blob, "/chosen", "lamina,guest-memory", options.guest_memory)
+    if options.store or options.policy or options.guest_memory:
+        done = configuration.checker()
+        if done.returncode != 0:
+            raise Failure((done.stderr or done.stdout).strip(), STATUS_GUEST_CRASHED)
+
+
 def prepare(options):
     options.batch = True
     options.timeout = options.timeout or str(TIMEOUT_S)
-    target = machine.prepare(options)
-    if options.store:
-        use_store(target.config.blob, options.store)
-    if options.policy:
-        put_property(target.config.blob, "/chosen", "lamina,reclaim", options.policy)
-    return target
+    configuration = Config(options.config, options.arch, os.path.join(options.out, "booted.dtb"))
+    edit(configuration, options)
+    return machine.prepare(options, configuration)
 
 
 def command(options):

@@ -114,9 +114,9 @@ class Machine(Target):
         return line
 
 
-def prepare(options):
+def prepare(options, configuration=None):
     """The machine for a command's options; the configuration's problems go to stderr."""
-    configuration = Config(options.config, options.arch)
+    configuration = configuration or Config(options.config, options.arch)
     configuration.take_files(sys.stderr)
     target = {"arm64": Machine, "x86_64": pc.prepare}[options.arch](options, configuration)
     if target.log:

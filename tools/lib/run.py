@@ -197,7 +197,7 @@ class Record:
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
-            if name in ("hyp.log", "summary.json", "stats.jsonl") or name.startswith("console.d"):
+            if name in ("hyp.log", "summary.json", "stats.jsonl", "verdict.txt") or name.startswith("console.d"):
                 os.unlink(os.path.join(folder, name))  # of an earlier run: not to be taken for this one's
         self.sink = LogFolder(folder)
         self.samples = None
