@@ -24,7 +24,7 @@ class WorkingSetTest(unittest.TestCase):
 
     def workload(self, factor):
         """An access a millisecond, windows of 400: 40 pages, times `factor`."""
-        return {"window": 400, "progress": [[ms, ms, 40 * factor] for ms in range(100, 2000, 50)]}
+        return {"window": 400, "clock": "machine", "progress": [[ms, ms, 40 * factor] for ms in range(100, 2000, 50)]}
 
     def test_a_truth_that_is_met_has_no_error(self):
         points = list(wss.compare(self.SAMPLES, 0, self.workload(1)))

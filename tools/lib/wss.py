@@ -8,6 +8,7 @@ import bisect
 
 ERROR_BOUND = 0.05
 COST_BOUND = 0.01
+POINTS_LEAST = 5
 
 
 def interpolate(at, points):
@@ -50,16 +51,23 @@ def mean_error(points):
     return sum(abs(seemed - true) / true for _, true, seemed in points) / len(points)
 
 
+def report_guest(samples, number, guest, runs, ticks_per_ns):
+    compared = False
+    for workload in runs:
+        points = list(compare(samples, number, workload)) if workload["clock"] == "machine" else []
+        if len(points) >= POINTS_LEAST:
+            compared = True
+            error = mean_error(points)
+            yield (f"working set: d{guest['id']} {workload['kind']}: mean error {error * 100:.1f} % over {len(points)} points "
+                   f"({'holds' if error <= ERROR_BOUND else 'MISSED'}: {ERROR_BOUND * 100:.0f} %)")
+    if compared:
+        cost = guest["swap"]["age_ticks"] / (ticks_per_ns * guest["run_ns"])
+        yield (f"harvest: d{guest['id']}: {guest['swap']['age_rounds']} rounds took {cost * 100:.2f} % of the guest's time "
+               f"({'holds' if cost <= COST_BOUND else 'MISSED'}: {COST_BOUND * 100:.0f} %)")
+
+
 def report(samples, summary):
-    """A line for each workload of which enough is known, and one for the cost."""
-    for i, guest in enumerate(summary["guests"]):
-        for workload in summary["workloads"].get(f"d{guest['id']}", {}).get("runs", []):
-            points = list(compare(samples, i, workload))
-            if len(points) >= 5:
-                error = mean_error(points)
-                yield (f"working set: d{guest['id']} {workload['kind']}: mean error {error * 100:.1f} % over {len(points)} points "
-                       f"({'holds' if error <= ERROR_BOUND else 'MISSED'}: {ERROR_BOUND * 100:.0f} %)")
-        cost = guest["swap"]["age_ticks"] / max(summary["ticks_hz"] / 1e9 * guest["run_ns"], 1)
-        if guest["swap"]["age_rounds"]:
-            yield (f"harvest: d{guest['id']}: {guest['swap']['age_rounds']} rounds took {cost * 100:.2f} % of the guest's time "
-                   f"({'holds' if cost <= COST_BOUND else 'MISSED'}: {COST_BOUND * 100:.0f} %)")
+    """A line for each workload of which enough is known, and one for what it cost."""
+    for number, guest in enumerate(summary["guests"]):
+        runs = summary["workloads"].get(f"d{guest['id']}", {}).get("runs", [])
+        yield from report_guest(samples, number, guest, runs, summary["ticks_hz"] / 1e9)
