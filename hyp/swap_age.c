@@ -11,11 +11,6 @@
 /* Pages of a step: 128 MiB. */
 #define STEP_PAGES 32768
 
-static u64 bitmap_bytes(u64 pages)
-{
-	return align_up(pages, 64) / 8;
-}
-
 bool swap_age_init(struct swap *swap)
 {
 	struct swap_age *a = &swap->age;
@@ -54,13 +49,6 @@ void swap_age_forget(struct swap *swap)
 }
 
 /* ---- The policy's question ------------------------------------------------------------------- */
-
-static void bitmap_clear_range(u64 *bitmap, u64 first, u64 end)
-{
-	for (; first < end; first = (first | 63) + 1) {
-		bitmap[first / 64] &= ~bitmap_word(first, end);
-	}
-}
 
 /* What the flags say, which are clear then. Where they do not tell, it counts as used. */
 static bool ask_flags(struct swap *swap, u64 page, u64 count, unsigned level)

@@ -16,11 +16,6 @@ struct vm_dirty {
 	u64 bitmap[];
 };
 
-static u64 bitmap_bytes(u64 pages)
-{
-	return align_up(pages, 64) / 8;
-}
-
 /* Kept until the VM ends: a CPU may be on its way here when logging stops. */
 static struct vm_dirty *dirty_of(struct vm *vm)
 {

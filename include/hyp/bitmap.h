@@ -5,6 +5,12 @@
 
 #include "hyp/types.h"
 
+/* Of one with that many bits, in whole words. */
+static inline u64 bitmap_bytes(u64 bits)
+{
+	return align_up(bits, 64) / 8;
+}
+
 static inline bool bitmap_has(const u64 *bitmap, u64 bit)
 {
 	return bitmap[bit / 64] >> bit % 64 & 1;
@@ -30,6 +36,13 @@ static inline void bitmap_set_range(u64 *bitmap, u64 first, u64 end)
 {
 	for (; first < end; first = (first | 63) + 1) {
 		bitmap[first / 64] |= bitmap_word(first, end);
+	}
+}
+
+static inline void bitmap_clear_range(u64 *bitmap, u64 first, u64 end)
+{
+	for (; first < end; first = (first | 63) + 1) {
+		bitmap[first / 64] &= ~bitmap_word(first, end);
 	}
 }
 
