@@ -265,6 +265,20 @@ static void read_timer(const struct tree *tree, int node)
 	machine.timer = true;
 }
 
+/* What is not coherent would need caches to be cleaned around each transfer: left alone. */
+static void read_virtio(const struct tree *tree, int node)
+{
+	struct boot_info *info = &machine.info;
+	struct boot_range range;
+
+	if (info->virtio_count < BOOT_VIRTIO_MAX && !is_disabled(tree, node) &&
+	    fdt_getprop(tree->fdt, node, "dma-coherent", NULL) != NULL &&
+	    read_reg(tree, node, 0, &range)) {
+		info->virtio[info->virtio_count++] = (struct boot_virtio){
+			.registers = range.start, .irq = read_interrupt(tree, node, 0)};
+	}
+}
+
 typedef void (*read_fn)(const struct tree *tree, int node);
 
 /* Most children of the root are devices that Lamina leaves alone: the property is fetched once. */
@@ -275,9 +289,8 @@ static read_fn find_by_compatible(const struct tree *tree, int node)
 		read_fn read;
 	} known[] = {
 		{"arm,psci-0.2", read_psci}, /* 1.x list it too */
-		{"arm,gic-v3", read_gic},
-		{"arm,pl011", read_uart},
-		{"arm,armv8-timer", read_timer},
+		{"arm,gic-v3", read_gic},	 {"arm,pl011", read_uart},
+		{"arm,armv8-timer", read_timer}, {"virtio,mmio", read_virtio},
 	};
 	int bytes;
 	const char *list = fdt_getprop(tree->fdt, node, "compatible", &bytes);

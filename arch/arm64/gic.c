@@ -6,7 +6,9 @@
  * interrupt gets the first only; the guest's own end of it does the second, by its list register.
  */
 #include "arch/cpu.h"
+#include "arch/device.h"
 #include "hyp/console.h"
+#include "hyp/disks.h"
 #include "hyp/log.h"
 #include "hyp/sched.h"
 
@@ -115,18 +117,25 @@ static void init_spis(u64 gicd)
 	}
 }
 
+/* Shared interrupts are CPU 0's. */
+void arch_device_irq_enable(u32 irq)
+{
+	u64 gicd = machine.gicd.start;
+
+	mmio_write64(gicd + GICD_IROUTER + 8 * (u64)irq, cpus[0].hw_id);
+	mmio_write32(gicd + GICD_ISENABLER + irq / 32 * 4, (u32)BIT(irq % 32));
+}
+
 void gic_init_distributor(void)
 {
 	u64 gicd = machine.gicd.start;
-	u32 uart = machine.uart_intid;
 
 	mmio_write32(gicd + GICD_CTLR, 0);
 	wait_clear(gicd + GICD_CTLR, GICD_CTLR_RWP);
 	mmio_write32(gicd + GICD_CTLR, GICD_CTLR_ARE);
 	wait_clear(gicd + GICD_CTLR, GICD_CTLR_RWP);
 	init_spis(gicd);
-	mmio_write64(gicd + GICD_IROUTER + 8 * uart, cpus[0].hw_id);
-	mmio_write32(gicd + GICD_ISENABLER + uart / 32 * 4, BIT(uart % 32));
+	arch_device_irq_enable(machine.uart_intid);
 	mmio_write32(gicd + GICD_CTLR, GICD_CTLR_ARE | GICD_CTLR_ENABLE_GRP1);
 	wait_clear(gicd + GICD_CTLR, GICD_CTLR_RWP);
 }
@@ -276,7 +285,7 @@ static void take_own(u32 intid)
 	default:
 		if (intid == machine.uart_intid) {
 			console_poll_input();
-		} else {
+		} else if (!disks_interrupt(intid)) {
 			log_warn("interrupt %u came, which nobody asked for", intid);
 		}
 	}

@@ -109,6 +109,21 @@ const struct mmu_registers *mmu_build_early(const struct boot_range *device_tree
 	return &early_registers;
 }
 
+/* Transports are smaller than a page: each page once. */
+static void map_virtio(u64 *root)
+{
+	u64 last = 0;
+
+	for (u32 i = 0; i < machine.info.virtio_count; i++) {
+		u64 page = align_down(machine.info.virtio[i].registers, PAGE_SIZE);
+
+		if (page != last) {
+			own_map_range(root, page, page + PAGE_SIZE, OWN_DEVICE);
+		}
+		last = page;
+	}
+}
+
 const struct mmu_registers *mmu_build(void)
 {
 	u64 *root = own_map_new();
@@ -119,6 +134,7 @@ const struct mmu_registers *mmu_build(void)
 		own_map_device(root, machine.gicr[i]);
 	}
 	own_map_device(root, machine.uart);
+	map_virtio(root);
 	fill_registers(&final_registers, root, SCTLR_WXN);
 	return &final_registers;
 }

@@ -73,6 +73,17 @@ extern u8 fake_traits;
 #define FAKE_LINE 64
 extern u64 fake_lines_cleaned;
 
+/* ---- Devices ------------------------------------------------------------------------------- */
+
+/* The test's own device: both must be there before a register is touched. */
+struct fake_device_hook {
+	void *context;
+	u32 (*read)(void *context, u64 address);
+	void (*write)(void *context, u64 address, u32 value);
+	u32 enabled_irq; /* the last that arch_device_irq_enable() was told */
+};
+extern struct fake_device_hook fake_device_hook;
+
 /* ---- Console ------------------------------------------------------------------------------- */
 
 /* What was sent to the UART since the last call to fake_uart_clear(); ends in a zero byte. */

@@ -18,6 +18,7 @@
 #define BOOT_BANKS_MAX 8
 #define BOOT_MODULES_MAX 64
 #define BOOT_RESERVED_MAX 64
+#define BOOT_VIRTIO_MAX 64
 
 /* [start, end) */
 struct boot_range {
@@ -38,6 +39,14 @@ struct boot_info {
 	 * given. */
 	struct config_module modules[BOOT_MODULES_MAX];
 	u32 module_count;
+
+	/* Transports of virtio-mmio, with a device behind them or none. More than BOOT_VIRTIO_MAX
+	 * are ignored. */
+	struct boot_virtio {
+		u64 registers;
+		u32 irq; /* for arch_device_irq_enable() */
+	} virtio[BOOT_VIRTIO_MAX];
+	u32 virtio_count;
 
 	/* What the person who started Lamina wrote; "" when nothing. */
 	const char *command_line;

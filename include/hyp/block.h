@@ -12,7 +12,7 @@
 #include "hyp/types.h"
 
 #define BLOCK_SECTOR_SIZE 512
-#define BLOCK_PIECES_MAX 16 /* pieces of memory in one request */
+#define BLOCK_PIECES_MAX 32 /* pieces of memory in one request */
 
 enum block_operation { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH };
 
@@ -43,5 +43,8 @@ struct block {
 	/* Calls done() for what has ended meanwhile; for who waits, and has no interrupt. */
 	void (*poll)(struct block *block);
 };
+
+/* For submit(): may the request be taken? OK, INVALID or DENIED, as submit() says it. */
+enum status block_judge(const struct block *block, const struct block_request *request);
 
 #endif
