@@ -10,6 +10,7 @@
 #define CHUNKS (PAGE_SIZE / CHUNK)
 #define HEAD_CHUNK BIT(0)
 #define BINS CHUNKS
+#define FEW_FRAMES 8
 
 /* At the start of each of the pool's frames, in its chunk 0. */
 struct pool_frame {
@@ -328,6 +329,14 @@ static bool empty_frame(struct pool_frame *frame)
 	}
 	give_frame(frame);
 	return true;
+}
+
+bool store_pool_is_sparse(void)
+{
+	u64 data = load_relaxed(&store_pool_stats.compr_data_size);
+	u64 used = load_relaxed(&store_pool_stats.mem_used_total);
+
+	return used > data + data / 3 + FEW_FRAMES * PAGE_SIZE;
 }
 
 u32 store_pool_compact(u32 frames)

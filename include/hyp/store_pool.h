@@ -29,6 +29,9 @@ u32 store_pool_get(u32 handle, void *bytes);
 
 void store_pool_free(u32 handle);
 
+/* Do frames have a third more than objects need, and more than a few of them? */
+bool store_pool_is_sparse(void);
+
 /* Empties up to `frames` frames whose objects fit into others, and gives them back; how many. */
 u32 store_pool_compact(u32 frames);
 
