@@ -7,13 +7,14 @@
 ##   make lint        formatting, cppcheck, the house's rules   make format     clang-format
 ##   make tags        for editors                               make clean      (distclean: downloads too)
 ##   make replay      misses of policies of reclaim on TRACE (or on samples), at SIZE pages, beside the optimum's
-##   make exp         CONFIG with overcommit, in batch; OUT has samples and all else; STORE=zero|same|zswap alone, POLICY=
+##   make exp         CONFIG with overcommit, in batch; OUT has samples and all else; STORE=zero|same|zswap|disk alone, POLICY=
 ##   make plot        draw what an experiment left in OUT: SVGs and their gnuplot scripts; TERM=dumb: text on the terminal
 ##   make sweep       make exp for each RATIO="1.0 1.5 2.0" and POLICY="clock adaptive": OUT/sweep.csv and a picture
 ##   make soak        random operations for SECONDS=600, with fresh seeds
 ##
 ##   ARCH=arm64|x86_64  CONFIG=configs/x.dts  CPU=cortex-a76|max|...|corei7_skylake_x|...  SMP=2  MEM=1024  TIMEOUT=seconds
 ##   BATCH=1 no keyboard   OUT=dir logs and summary   ICOUNT=1 repeatable   LOG=error|warn|info|debug   V=1 show commands
+##   SWAP_DISK=file, DISK=name=file  what lamina,swap-disk and lamina,machine-disk are on, as QEMU has it
 ##   ACCEL=kvm  x86_64 in QEMU, where KVM gives VMX to its guests, instead of Bochs
 ##   ONLY=regex of names of tests   MUTANTS=120 how many   SEED=1 which   JOBS=2 how many at once
 ##   STEPS_PREEMPTIONS=n how deep tests/steps looks
@@ -80,7 +81,7 @@ FUZZ_SECONDS = 20
 SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
-	$(ACCEL:%=--accel %) $(LOG:%=--log %) $(BATCH:%=--batch)
+	$(ACCEL:%=--accel %) $(SWAP_DISK:%=--swap-disk %) $(DISK:%=--disk %) $(LOG:%=--log %) $(BATCH:%=--batch)
 READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests
 
 all: $(READY)

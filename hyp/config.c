@@ -173,6 +173,7 @@ static void read_tree(struct config_reporter *r, const void *blob, struct config
 		read_guests(r, blob, chosen, config);
 		r->node = "/chosen";
 		config_check_machine(r, config);
+		config_check_disks(r, config);
 	}
 }
 

@@ -102,6 +102,7 @@ void config_read_machine(struct config_reporter *r, const void *blob, int chosen
 
 /* What only all guests together can be wrong in. */
 void config_check_machine(struct config_reporter *r, struct config *config);
+void config_check_disks(struct config_reporter *r, struct config *config);
 
 /* ---- config_vm.c ---------------------------------------------------------------------------- */
 

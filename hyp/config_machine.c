@@ -80,7 +80,7 @@ static bool take_store(void *context, const char *name)
 
 	if (kind == STORE_KINDS) {
 		return config_refuse(stores->r, stores->p,
-				     "want a list of \"zero\", \"same\", \"zswap\"", "");
+				     "want a list of \"zero\", \"same\", \"zswap\", \"disk\"", "");
 	}
 	stores->allowed |= (u32)BIT(kind);
 	return true;
@@ -102,6 +102,12 @@ static void read_zswap_max(struct config_reporter *r, const struct config_proper
 	config_read_memory(r, p, &config->zswap_max);
 }
 
+static void read_swap_disk(struct config_reporter *r, const struct config_property *p,
+			   struct config *config)
+{
+	config_read_memory(r, p, &config->swap_disk);
+}
+
 static void read_stats_ms(struct config_reporter *r, const struct config_property *p,
 			  struct config *config)
 {
@@ -115,6 +121,7 @@ static const struct word {
 	{"lamina,log-level", read_log_level}, {"lamina,guest-memory", read_guest_memory},
 	{"lamina,reclaim", read_reclaim},     {"lamina,stores", read_stores},
 	{"lamina,zswap-max", read_zswap_max}, {"lamina,stats-ms", read_stats_ms},
+	{"lamina,swap-disk", read_swap_disk},
 };
 
 static void read_property(struct config_reporter *r, const struct config_property *p,
@@ -193,6 +200,10 @@ void config_check_machine(struct config_reporter *r, struct config *config)
 			    "guests' lamina,memory-min are %llu MiB together, and may not be more",
 			    (unsigned long long)(min / MIB(1)));
 		config_report(r, "lamina,guest-memory", "", reason, "");
+	}
+	if (config->stores == BIT(STORE_disk) && config->swap_disk == 0) {
+		config_report(r, "lamina,stores", "disk", "there is no disk",
+			      "add lamina,swap-disk = \"1G\"");
 	}
 	if (config->zswap_max == 0) {
 		config->zswap_max = config->guest_memory / 2;

@@ -133,6 +133,25 @@ static bool read_disk(struct config_reporter *r, const struct config_property *p
 	return read_file_name(r, p, vm->disk);
 }
 
+static bool read_machine_disk(struct config_reporter *r, const struct config_property *p,
+			      struct config_vm *vm)
+{
+	return config_read_string(r, p, vm->machine_disk, sizeof(vm->machine_disk)) &&
+	       (vm->machine_disk[0] != '\0' || config_refuse(r, p, "want a disk's name", ""));
+}
+
+static bool read_disk_start(struct config_reporter *r, const struct config_property *p,
+			    struct config_vm *vm)
+{
+	return config_read_memory(r, p, &vm->disk_start);
+}
+
+static bool read_disk_size(struct config_reporter *r, const struct config_property *p,
+			   struct config_vm *vm)
+{
+	return config_read_memory(r, p, &vm->disk_size);
+}
+
 static bool read_disk_read_only(struct config_reporter *r, const struct config_property *p,
 				struct config_vm *vm)
 {
@@ -202,6 +221,9 @@ static const struct word words[] = {
 	{"lamina,mailbox", read_mailbox, NULL},
 	{"lamina,disk", read_disk, NULL},
 	{"lamina,disk-read-only", read_disk_read_only, NULL},
+	{"lamina,machine-disk", read_machine_disk, NULL},
+	{"lamina,disk-start", read_disk_start, NULL},
+	{"lamina,disk-size", read_disk_size, NULL},
 	{"lamina,balloon", read_balloon, NULL},
 	{"lamina,kernel-address", read_kernel_address, NULL},
 	{"lamina,ramdisk-address", read_ramdisk_address, NULL},
@@ -321,9 +343,20 @@ static void check_ramdisk_address(struct config_reporter *r, const struct config
 
 static void check_disk(struct config_reporter *r, const struct config_vm *vm)
 {
-	if (vm->disk_read_only && vm->disk[0] == '\0') {
+	bool has_part = vm->machine_disk[0] != '\0';
+
+	if (vm->disk_read_only && vm->disk[0] == '\0' && !has_part) {
 		config_report(r, "lamina,disk-read-only", "", "there is no disk to read",
 			      "write lamina,disk = \"FILE\"");
+	}
+	if (vm->disk[0] != '\0' && has_part) {
+		config_report(r, "lamina,machine-disk", vm->machine_disk, "it has a disk already",
+			      "leave out lamina,disk");
+	}
+	if ((vm->disk_start != 0 || vm->disk_size != 0) && !has_part) {
+		config_report(r, vm->disk_start ? "lamina,disk-start" : "lamina,disk-size", "",
+			      "there is no disk to have a part of",
+			      "write lamina,machine-disk = \"NAME\"");
 	}
 }
 

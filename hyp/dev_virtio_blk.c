@@ -316,9 +316,25 @@ static u32 blk_work(struct virtio_device *device, unused u32 what)
 	return (u32)BIT(QUEUE);
 }
 
+static bool is_outstanding(struct virtio_blk *disk)
+{
+	bool is;
+
+	lock_take(&disk->device.lock);
+	is = disk->outstanding > 0;
+	lock_drop(&disk->device.lock);
+	return is;
+}
+
+/* The block may have been left by its device: it notices when it is polled. */
 static u32 blk_tick(struct virtio_device *device, unused u64 now)
 {
-	return load_relaxed(&disk_of(device)->has_refused) ? VIRTIO_EVENT : 0;
+	struct virtio_blk *disk = disk_of(device);
+
+	if (is_outstanding(disk)) {
+		disk->block->poll(disk->block);
+	}
+	return load_relaxed(&disk->has_refused) ? VIRTIO_EVENT : 0;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -335,22 +351,10 @@ static void blk_reset(struct virtio_device *device)
 	}
 }
 
-static bool is_outstanding(struct virtio_blk *disk)
-{
-	bool is;
-
-	lock_take(&disk->device.lock);
-	is = disk->outstanding > 0;
-	lock_drop(&disk->device.lock);
-	return is;
-}
-
 static void free_disk(struct virtio_blk *disk)
 {
 	for (u32 i = 0; i < VIRTIO_BLK_REQUESTS; i++) {
-		if (disk->requests[i].bounce) {
-			hyp_free(disk->requests[i].bounce);
-		}
+		hyp_free(disk->requests[i].bounce);
 	}
 	hyp_free(disk);
 }

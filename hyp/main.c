@@ -5,11 +5,13 @@
 #include "hyp/config.h"
 #include "hyp/console.h"
 #include "hyp/dev_virtio.h"
+#include "hyp/disks.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/s2_ident.h"
 #include "hyp/sched.h"
+#include "hyp/store_disk.h"
 #include "hyp/summary.h"
 #include "hyp/swap.h"
 #include "hyp/swap_stats.h"
@@ -139,11 +141,40 @@ static void read_config(const struct boot_info *info, struct config *config)
 	log_level = (enum log_level)config->log_level;
 }
 
+static bool needs_disks(const struct config *config)
+{
+	bool needs = config->swap_disk > 0;
+
+	for (u32 i = 0; i < config->vm_count; i++) {
+		needs |= config->vms[i].machine_disk[0] != '\0';
+	}
+	return needs;
+}
+
+/* A disk that is not there, or does not serve, is no reason not to run: other stores are. */
+static void begin_swap_disk(void)
+{
+	struct block *disk = disks_find(CONFIG_SWAP_DISK);
+	enum status status = disk ? store_disk_init(disk) : NOENT;
+
+	if (status != OK) {
+		log_error("config: /chosen: lamina,swap-disk: the machine's disk \"%s\" %s",
+			  CONFIG_SWAP_DISK,
+			  status == NOENT    ? "is missing"
+			  : status == DENIED ? "is read-only"
+			  : status == NOMEM  ? "is too large for the free memory"
+					     : "has no room for a page");
+	}
+}
+
 /* Guests have too much memory for the machine: it is taken away where it is not used. */
 static void begin_overcommit(const struct config *config)
 {
 	if (config->guest_memory == 0) {
 		return;
+	}
+	if (config->swap_disk > 0 && (config->stores & BIT(STORE_disk))) {
+		begin_swap_disk();
 	}
 	if (swap_init(config) != OK) {
 		panic("no memory for the records of stored pages");
@@ -234,6 +265,9 @@ noreturn_fn void hyp_main(void)
 
 	banner_machine();
 	read_config(info, &config);
+	if (needs_disks(&config)) {
+		disks_open(info);
+	}
 	begin_overcommit(&config);
 	build_guests(&config);
 	banner_keys();

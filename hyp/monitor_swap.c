@@ -1,6 +1,7 @@
 /* Commands about overcommit: what is where, what is used, and two that change something. */
 #include "hyp/console.h"
 #include "hyp/monitor.h"
+#include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"
 #include "hyp/units.h"
@@ -39,6 +40,24 @@ static void print_guest(const struct vm *vm)
 		      units_count(t.counters.workingset_refault).text);
 }
 
+static void print_disk(void)
+{
+	const struct store_disk_stats *s = &store_disk_stats;
+
+	if (s->disk_slots == 0) {
+		return;
+	}
+	console_print("the disk has %s of %s in use%s; %s reads and %s writes, of which %s and %s "
+		      "failed\n",
+		      units_size(load_relaxed(&s->disk_used) * PAGE_SIZE).text,
+		      units_size(s->disk_slots * PAGE_SIZE).text,
+		      store_disk_is_on() ? "" : ", and takes no more",
+		      units_count(load_relaxed(&s->disk_reads)).text,
+		      units_count(load_relaxed(&s->disk_writes)).text,
+		      units_count(load_relaxed(&s->disk_read_errors)).text,
+		      units_count(load_relaxed(&s->disk_write_errors)).text);
+}
+
 void monitor_swap(u32 count unused, char **words unused)
 {
 	if (swap_machine_max() == 0) {
@@ -55,6 +74,7 @@ void monitor_swap(u32 count unused, char **words unused)
 			print_guest(vms[i]);
 		}
 	}
+	print_disk();
 	console_print("guests use %s of %s; the pool %s of %s, for %s of objects\n",
 		      units_size(swap_machine_charged() * PAGE_SIZE).text,
 		      units_size(swap_machine_max() * PAGE_SIZE).text,

@@ -9,6 +9,7 @@
 #include "hyp/cpu.h"
 #include "hyp/frame.h"
 #include "hyp/log.h"
+#include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 
 #include <arch/cpu.h>
@@ -93,7 +94,7 @@ static enum status put_filled(const u64 *words, u64 *slot)
 	    !is_filled(words, word)) {
 		return NOENT;
 	}
-	*slot = (u64)kind << 32 | half;
+	*slot = store_slot(kind, (u32)half);
 	return OK;
 }
 
@@ -138,7 +139,7 @@ static enum status put_compressed(const void *page, u64 *slot)
 			   1);
 		return FULL;
 	}
-	*slot = (u64)STORE_zswap << 32 | handle;
+	*slot = store_slot(STORE_zswap, handle);
 	return OK;
 }
 
@@ -177,11 +178,17 @@ void store_free(u64 slot)
 {
 	if (store_kind_of(slot) == STORE_zswap) {
 		store_pool_free((u32)slot);
+	} else if (store_kind_of(slot) == STORE_disk) {
+		store_disk_free((u32)slot);
 	}
 }
 
-/* Multiplication carries each word's bits upwards only, so the halves are mixed at each step. */
-u32 store_checksum(const void *page)
+/*
+ * For a given sum each step is one to one in the word, and for a given word in the sum: so what
+ * differs in one word stays different. Multiplication carries bits upwards only, so the halves are
+ * mixed.
+ */
+u64 store_hash(const void *page)
 {
 	const u64 *words = page;
 	u64 sum = 0;
@@ -190,5 +197,5 @@ u32 store_checksum(const void *page)
 		sum = (sum ^ words[i]) * 0x9e3779b97f4a7c15ull;
 		sum ^= sum >> 32;
 	}
-	return (u32)sum;
+	return sum;
 }

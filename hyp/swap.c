@@ -3,6 +3,7 @@
 
 #include "hyp/frame.h"
 #include "hyp/log.h"
+#include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 
 #include <string.h>
@@ -59,15 +60,23 @@ enum status swap_init(const struct config *config)
 /* What is left says how it went. */
 static void free_tables(struct swap *swap)
 {
-	void *tables[] = {swap->pages, swap->choice.pages, swap->blocks.pages, swap->is_whole,
-			  swap->victims};
+	void *tables[] = {swap->pages,	 swap->choice.pages, swap->blocks.pages, swap->is_whole,
+			  swap->victims, swap->writes,	     swap->kept};
 
 	for (u32 i = 0; i < ARRAY_COUNT(tables); i++) {
-		if (tables[i]) {
-			hyp_free(tables[i]);
-		}
+		hyp_free(tables[i]);
 	}
 	swap_age_free(swap);
+}
+
+static bool alloc_for_disk(struct swap *swap)
+{
+	if (!store_disk_is_on()) {
+		return true;
+	}
+	swap->writes = swap_writes_create();
+	swap->kept = hyp_alloc(swap->page_count * sizeof(*swap->kept));
+	return swap->writes && swap->kept;
 }
 
 static bool alloc_tables(struct swap *swap)
@@ -79,8 +88,8 @@ static bool alloc_tables(struct swap *swap)
 	swap->blocks.pages = hyp_alloc(blocks * sizeof(*swap->blocks.pages));
 	swap->is_whole = hyp_alloc(blocks);
 	swap->victims = hyp_alloc(SWAP_RUN_MAX * sizeof(*swap->victims));
-	return swap_age_init(swap) && swap->pages && swap->choice.pages && swap->blocks.pages &&
-	       swap->is_whole && swap->victims;
+	return swap_age_init(swap) && alloc_for_disk(swap) && swap->pages && swap->choice.pages &&
+	       swap->blocks.pages && swap->is_whole && swap->victims;
 }
 
 static u64 limit_pages(u64 bytes, u64 pages)
@@ -129,9 +138,18 @@ void swap_discard_slot(struct swap *swap, u64 slot)
 	atomic_add(&swap->totals.counters.pgdiscard, 1);
 }
 
-/* Whatever the page was; nobody else comes to it. */
-static void forget_page(struct swap *swap, struct swap_page *page)
+void swap_drop_kept(struct swap *swap, u64 page)
 {
+	if (swap->kept && swap->kept[page] != 0) {
+		store_disk_free(swap->kept[page] - 1);
+		swap->kept[page] = 0;
+	}
+}
+
+/* Whatever the page was; nobody else comes to it. */
+static void forget_page(struct swap *swap, u64 number)
+{
+	struct swap_page *page = &swap->pages[number];
 	u64 word = load_relaxed(&page->word);
 
 	if (swap_state(word) == SWAP_STORED) {
@@ -139,6 +157,7 @@ static void forget_page(struct swap *swap, struct swap_page *page)
 	} else if (swap_state(word) == SWAP_RESIDENT) {
 		swap_uncharge(swap, 1);
 	}
+	swap_drop_kept(swap, number);
 	page->newcomer = 0;
 	swap_release(page, SWAP_UNTOUCHED);
 }
@@ -147,7 +166,7 @@ static void forget_page(struct swap *swap, struct swap_page *page)
 static void forget_all(struct swap *swap)
 {
 	for (u64 i = 0; i < swap->page_count; i++) {
-		forget_page(swap, &swap->pages[i]);
+		forget_page(swap, i);
 	}
 	swap->newcomers = 0;
 }

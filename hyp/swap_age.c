@@ -32,9 +32,7 @@ void swap_age_free(struct swap *swap)
 			  swap->age.young};
 
 	for (u32 i = 0; i < ARRAY_COUNT(tables); i++) {
-		if (tables[i]) {
-			hyp_free(tables[i]);
-		}
+		hyp_free(tables[i]);
 	}
 }
 

@@ -100,7 +100,8 @@ static enum status bring_block(struct swap *swap, u64 page)
 	return OK;
 }
 
-/* ---- Again ----------------------------------------------------------------------------------- */
+/* ---- Again: from its frame, see swap_bring_back.c for the rest ---------------------------------
+ */
 
 enum status swap_map_again(struct swap *swap, u64 page, hpa_t frame)
 {
@@ -131,70 +132,6 @@ static enum status rescue(struct swap *swap, u64 page, u64 word)
 	return status;
 }
 
-static bool read_slot(struct swap *swap, u64 page, u64 slot, void *bytes)
-{
-	if (store_get(slot, bytes) && store_checksum(bytes) == swap->pages[page].checksum) {
-		arch_publish_memory(bytes, PAGE_SIZE);
-		return true;
-	}
-	vm_crash(swap->vm, "the page at guest-physical 0x%llx came back damaged from the %s store",
-		 (unsigned long long)swap_gpa(swap, page).v, store_name(store_kind_of(slot)));
-	return false;
-}
-
-static enum status fill_from(struct swap *swap, u64 page, u64 slot, hpa_t frame)
-{
-	frame_at(frame)->gfn = swap_gpa(swap, page).v >> PAGE_SHIFT;
-	return read_slot(swap, page, slot, hpa_ptr(frame)) ? swap_map_again(swap, page, frame)
-							   : AGAIN;
-}
-
-static enum status charge_and_fill(struct swap *swap, u64 page, u64 slot)
-{
-	enum status status = NOMEM;
-	hpa_t frame;
-
-	if (!swap_charge(swap, 1)) {
-		return NOMEM;
-	}
-	frame = frame_alloc(ORDER_4K, FRAME_GUEST, swap->vm->number);
-	if (!hpa_is_none(frame)) {
-		status = fill_from(swap, page, slot, frame);
-	}
-	if (status != OK) {
-		swap_uncharge(swap, 1);
-		if (!hpa_is_none(frame)) {
-			frame_put(frame);
-		}
-	}
-	return status;
-}
-
-static enum status bring_back(struct swap *swap, u64 page, u64 word)
-{
-	enum store_kind kind = store_kind_of(swap_slot(word));
-	struct swap_page *p = &swap->pages[page];
-	enum status status;
-
-	if (!swap_take(p, word)) {
-		return AGAIN;
-	}
-	swap_stall_begin(swap);
-	status = charge_and_fill(swap, page, swap_slot(word));
-	swap_stall_end(swap);
-	if (status != OK) {
-		swap_release(p, word);
-		return status;
-	}
-	store_free(swap_slot(word));
-	atomic_sub(&swap->stored[kind], 1);
-	atomic_add(&swap->totals.in[kind], 1);
-	atomic_add(&swap->totals.counters.workingset_refault, 1);
-	swap_became_resident(swap, page);
-	vm_memory_count_fault(swap->vm, ORDER_4K);
-	return OK;
-}
-
 /* ---- The fault ------------------------------------------------------------------------------- */
 
 static enum status bring(struct swap *swap, u64 page)
@@ -209,7 +146,7 @@ static enum status bring(struct swap *swap, u64 page)
 	case SWAP_FLIGHT:
 		return rescue(swap, page, word);
 	case SWAP_STORED:
-		return bring_back(swap, page, word);
+		return swap_bring_back(swap, page, word);
 	default:
 		return AGAIN; /* somebody was faster, or has it now */
 	}

@@ -21,19 +21,15 @@ void swap_give_up_begin(struct swap_give_up *g, struct swap *swap)
 
 /* ---- Taken, and unmapped --------------------------------------------------------------------- */
 
-static bool is_known(const struct reclaim *choice, u64 page)
-{
-	return choice->pages[page].list != 0;
-}
-
 /* The word that a page has until the close; 0: it stays. */
 static u64 leaving(const struct swap *swap, u64 page, u64 word)
 {
 	if (swap_state(word) == SWAP_STORED) {
 		return word - SWAP_STORED + SWAP_LEAVING_STORED;
 	}
-	return swap_state(word) == SWAP_RESIDENT && is_known(&swap->choice, page) ? SWAP_LEAVING
-										  : 0;
+	return swap_state(word) == SWAP_RESIDENT && swap_is_known(&swap->choice, page)
+		       ? SWAP_LEAVING
+		       : 0;
 }
 
 static bool take_page(struct swap *swap, u64 page)
@@ -109,7 +105,7 @@ void swap_give_up_take(struct swap_give_up *g, gpa_t at, u64 size)
 		u64 block = first / SWAP_BLOCK_PAGES;
 		u64 part = min_u64(end, (block + 1) * SWAP_BLOCK_PAGES);
 
-		if (load_acquire(&swap->is_whole[block]) && is_known(&swap->blocks, block)) {
+		if (load_acquire(&swap->is_whole[block]) && swap_is_known(&swap->blocks, block)) {
 			take_of_block(g, block, first, part);
 		} else {
 			take_pages(g, first, part);
@@ -131,6 +127,7 @@ static void settle_page(struct swap *swap, u64 page)
 
 	if (swap_state(word) == SWAP_LEAVING) {
 		swap_uncharge(swap, 1);
+		swap_drop_kept(swap, page);
 	} else if (swap_state(word) == SWAP_LEAVING_STORED) {
 		swap_discard_slot(swap, swap_slot(word));
 	} else {

@@ -59,11 +59,22 @@ static inline void swap_release(struct swap_page *page, u64 word)
 	store_release(&page->word, word);
 }
 
+/* With the lock. Is the page, or the block, in a list of the policy's? Not if it hangs on that of
+ * newcomers. */
+static inline bool swap_is_known(const struct reclaim *choice, u64 page)
+{
+	return choice->pages[page].list != 0;
+}
+
 /* The record is taken: the page is mapped from now on, and new to the policy. */
 void swap_became_resident(struct swap *swap, u64 page);
 
 /* With the lock: what faults have brought is the policy's from now on. */
 void swap_admit_newcomers(struct swap *swap);
+
+/* The page, which is in memory, may have a slot on the disk still, with the bytes that it came back
+ * with. Whoever has its record, or the lock where no fault can have it, drops it. */
+void swap_drop_kept(struct swap *swap, u64 page);
 
 /* A page's slot is free: its owner has no use for the bytes. */
 void swap_discard_slot(struct swap *swap, u64 slot);
@@ -83,6 +94,20 @@ bool swap_is_roomy(const struct swap *swap);
 /* swap_fault.c. The page's record is taken, and its table says STORED: that becomes this frame.
  * AGAIN: the table around it is another's for a moment. */
 enum status swap_map_again(struct swap *swap, u64 page, hpa_t frame);
+
+/* swap_bring_back.c. The page, whose record says `word`, is in a store. OK: it is mapped. AGAIN: so
+ * is its guest asked to look, or it was ended. NOMEM: no charge or no frame. */
+enum status swap_bring_back(struct swap *swap, u64 page, u64 word);
+
+/* swap_put_away.c. With the lock, no batch open: victims that are in flight go into stores; how
+ * many frames are free now. */
+u64 swap_put_away(struct swap *swap);
+/* What writing to a disk needs; NULL without memory. */
+struct swap_writes *swap_writes_create(void);
+
+/* swap_refold.c. Some blocks of this guest that were split are put together, if there is room. A
+ * bounded piece of work, with no lock and no batch open. */
+void swap_refold(struct swap *swap);
 
 /* swap_stall.c. Around what a vCPU waits for memory in. */
 void swap_stall_begin(struct swap *swap);

@@ -229,62 +229,6 @@ static void unmap_victims(struct swap *swap)
 	swap->victim_count = count;
 }
 
-/* ---- Stored ------------------------------------------------------------------------------------
- */
-
-/* No store takes it. */
-static void put_back(struct swap *swap, u32 page, hpa_t frame)
-{
-	while (swap_map_again(swap, page, frame) != OK) {
-		cpu_relax();
-	}
-	atomic_add(&swap->totals.counters.pgputback, 1);
-	reclaim_list_add(&swap->choice, RECLAIM_ASIDE, page);
-	swap_release(&swap->pages[page], SWAP_RESIDENT);
-}
-
-static void count_stored(struct swap *swap, u64 slot)
-{
-	enum store_kind kind = store_kind_of(slot);
-
-	atomic_add(&swap->stored[kind], 1);
-	atomic_add(&swap->totals.out[kind], 1);
-	atomic_add(&swap->totals.counters.pgsteal, 1);
-}
-
-/* Is its frame free? Not if a fault had it back meanwhile. */
-static bool put_away(struct swap *swap, u32 page)
-{
-	struct swap_page *p = &swap->pages[page];
-	u64 word = load_acquire(&p->word), slot;
-	hpa_t frame = swap_frame(word);
-
-	if (swap_state(word) != SWAP_FLIGHT || !swap_take(p, word)) {
-		return false;
-	}
-	p->checksum = store_checksum(hpa_ptr(frame));
-	if (store_put(hpa_ptr(frame), &slot) != OK) {
-		put_back(swap, page, frame);
-		return false;
-	}
-	count_stored(swap, slot);
-	swap_release(p, swap_word_stored(slot));
-	frame_put(frame);
-	swap_uncharge(swap, 1);
-	return true;
-}
-
-static u64 put_away_victims(struct swap *swap)
-{
-	u64 freed = 0;
-
-	for (u32 i = 0; i < swap->victim_count; i++) {
-		freed += put_away(swap, swap->victims[i]);
-	}
-	swap->victim_count = 0;
-	return freed;
-}
-
 /* ---- The run -----------------------------------------------------------------------------------
  */
 
@@ -300,7 +244,7 @@ static u64 run(struct swap *swap, u64 wanted)
 		return 0;
 	}
 	unmap_victims(swap);
-	freed = put_away_victims(swap);
+	freed = swap_put_away(swap);
 	atomic_add(&swap->totals.counters.swap_runs, 1);
 	return freed;
 }

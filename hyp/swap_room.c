@@ -5,6 +5,7 @@
  */
 #include "swap_internal.h"
 
+#include "hyp/store_pool.h"
 #include "hyp/swap_pressure.h"
 
 /* Of what all guests may have: below LOW the tick takes pages until HIGH are free. */
@@ -13,6 +14,10 @@
 
 /* What one run is asked for: a round of invalidation is worth so many pages. */
 #define RUN_PAGES 1024
+/* Ticks between two looks at blocks that might be put together again: nothing waits for that. */
+#define REFOLD_TICKS 10
+/* Of the pool's frames, how many a tick may empty. */
+#define COMPACT_FRAMES 8
 /* Faults that could not make room, one after the other, before their guest is told. */
 #define FAILURES_MAX 256
 
@@ -115,16 +120,30 @@ static void hold_down(struct swap *swap)
 	}
 }
 
+/* The pool's frames are charged to all guests: what it does not need is room. */
+static void compact_pool(void)
+{
+	if (store_pool_is_sparse()) {
+		store_pool_compact(COMPACT_FRAMES);
+	}
+}
+
 void swap_tick(void)
 {
 	static bool is_short; /* one CPU at a time is here: see hyp/sched.c */
+	static u32 ticks;
 	u64 max = swap_machine_max(), room = swap_room();
 
 	for (u32 i = 0; i < load_acquire(&vm_count); i++) {
 		if (vms[i]->swap && !vm_has_ended(vms[i])) {
 			hold_down(vms[i]->swap);
+			if (ticks % REFOLD_TICKS == 0) {
+				swap_refold(vms[i]->swap);
+			}
 		}
 	}
+	ticks++;
+	compact_pool();
 	is_short = room < (is_short ? HIGH(max) : LOW(max));
 	if (is_short) {
 		take_from_guests(RUN_PAGES);

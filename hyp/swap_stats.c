@@ -22,6 +22,7 @@
 
 #include "hyp/console.h"
 #include "hyp/json.h"
+#include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"
 #include "hyp/time.h"
@@ -34,6 +35,7 @@ static const struct {
 	[STORE_zero] = {"pages_zero", "swpout_zero", "swpin_zero"},
 	[STORE_same] = {"pages_same", "swpout_same", "swpin_same"},
 	[STORE_zswap] = {"pages_zswap", "zswpout", "zswpin"},
+	[STORE_disk] = {"pages_disk", "pswpout", "pswpin"},
 };
 
 static void put_limits(struct json *json, const struct swap *swap)
@@ -102,6 +104,9 @@ static void put_store(struct json *json)
 #undef X
 #define X(name) json_field(json, #name, load_relaxed(&store_pool_stats.name));
 	STORE_POOL_STATS(X)
+#undef X
+#define X(name) json_field(json, #name, load_relaxed(&store_disk_stats.name));
+	STORE_DISK_STATS(X)
 #undef X
 	json_close(json, '}');
 }

@@ -192,22 +192,36 @@ static void print_module(const char *what, const struct config_module *module)
 	printf(", %s %s (%s)", what, module->name, size);
 }
 
+/* What may be used and is there; with its limit, if it has one. */
+static void print_stores(const struct config *config)
+{
+	const u64 limits[STORE_KINDS] = {
+		[STORE_zswap] = config->zswap_max, [STORE_disk] = config->swap_disk};
+
+	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
+		char size[16];
+
+		if (!(config->stores & BIT(kind)) || (kind == STORE_disk && limits[kind] == 0)) {
+			continue;
+		}
+		printf(" %s", store_name((enum store_kind)kind));
+		if (limits[kind] > 0) {
+			config_size_text(limits[kind], size, sizeof(size));
+			printf(" (%s)", size);
+		}
+	}
+}
+
 /* The sum of guests' memory to what they may use, and how that is done. */
 static void print_overcommit(const struct config *config, u64 memory)
 {
 	u64 hundredths = memory * 100 / config->guest_memory;
-	char size[16], pool[16];
+	char size[16];
 
 	config_size_text(config->guest_memory, size, sizeof(size));
-	config_size_text(config->zswap_max, pool, sizeof(pool));
 	printf(" / %s = %llu.%02llu, by %s into", size, (unsigned long long)hundredths / 100,
 	       (unsigned long long)hundredths % 100, config->reclaim->name);
-	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
-		if (config->stores & BIT(kind)) {
-			printf(" %s", store_name((enum store_kind)kind));
-		}
-	}
-	printf(" (%s)", pool);
+	print_stores(config);
 }
 
 static void print_plan(const struct check *check)

@@ -14,12 +14,14 @@
 
 #define CONFIG_NAME_MAX 32 /* with the zero byte, as the next two */
 #define CONFIG_PATH_MAX 256
+#define CONFIG_DISK_MAX 21 /* what a virtio disk may call itself */
 #define CONFIG_BOOTARGS_MAX 1024
 #define CONFIG_VMS_MAX 16
 #define CONFIG_CPUS_MAX 8
 #define CONFIG_WEIGHT_DEFAULT 256
 #define CONFIG_WEIGHT_MAX 65535
 #define CONFIG_EXERCISE_MAX 65535
+#define CONFIG_SWAP_DISK "swap"
 #define CONFIG_STATS_MS_MIN 10
 #define CONFIG_STATS_MS_MAX 3600000
 #define CONFIG_MEMORY_UNIT BLOCK_SIZE
@@ -55,6 +57,8 @@ struct config_vm {
 	char kernel[CONFIG_PATH_MAX];
 	char ramdisk[CONFIG_PATH_MAX], disk[CONFIG_PATH_MAX]; /* "" = none */
 	char bootargs[CONFIG_BOOTARGS_MAX];
+	char machine_disk[CONFIG_DISK_MAX];  /* "" = none; else a part of it, in bytes: */
+	u64 disk_start, disk_size;	     /* 0: all that is left */
 	u64 kernel_address, ramdisk_address; /* 0 = where the architecture likes */
 	struct config_module kernel_module, ramdisk_module, disk_module; /* by config_attach */
 };
@@ -68,6 +72,7 @@ struct config {
 	const struct reclaim_policy *reclaim;
 	u32 stores;    /* a bit for each enum store_kind that may be used */
 	u64 zswap_max; /* bytes of the pool */
+	u64 swap_disk; /* bytes of the machine's disk CONFIG_SWAP_DISK for pages; 0: none */
 	u32 stats_ms;  /* between two samples of the counters; 0: none */
 
 	struct config_vm vms[CONFIG_VMS_MAX];

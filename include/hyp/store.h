@@ -6,6 +6,7 @@
  *     zero    all bytes are zero: nothing is kept
  *     same    one 32-bit word over and over: the slot is the word
  *     zswap   lz4 makes it a quarter smaller at least: the pool has it (hyp/store_pool.h)
+ *     disk    any; in clusters that take a while, so by who puts them away (hyp/store_disk.h)
  *
  * A slot is 40 bits, and says all that there is to know of where the page is. It belongs to whoever
  * put the page; nobody counts references to it. Any number of CPUs at once.
@@ -19,7 +20,8 @@
 #define STORES(X)                                                                                  \
 	X(zero)                                                                                    \
 	X(same)                                                                                    \
-	X(zswap)
+	X(zswap)                                                                                   \
+	X(disk)
 
 enum store_kind {
 #define X(name) STORE_##name,
@@ -47,16 +49,23 @@ enum status store_init(u32 allowed, u64 pages, u64 pool_max);
 void store_fini(void);
 
 /*
- * Stores the 4 KiB at `page`, which may change meanwhile: then what is stored is of no use, and
- * nothing worse. FULL: no store takes it, for what it is or for want of room; nothing has changed.
+ * Stores the 4 KiB at `page` in memory; it may change meanwhile: then what is stored is of no use,
+ * and nothing worse. FULL: no store takes it, for what it is or for want of room; nothing has
+ * changed.
  */
 enum status store_put(const void *page, u64 *slot);
 
-/* Writes the 4 KiB of the slot to `page`; the slot stays. False: what was stored is damaged. */
+/* Writes the 4 KiB of the slot, which is not the disk's, to `page`; the slot stays. False: what was
+ * stored is damaged. */
 bool store_get(u64 slot, void *page);
 
 /* The slot is free again. */
 void store_free(u64 slot);
+
+static inline u64 store_slot(enum store_kind kind, u32 number)
+{
+	return (u64)kind << 32 | number;
+}
 
 static inline enum store_kind store_kind_of(u64 slot)
 {
@@ -75,7 +84,14 @@ extern struct store_stats {
 #undef X
 } store_stats;
 
-/* What tells a page's bytes from others, with a chance of 2^-32 to be wrong. */
-u32 store_checksum(const void *page);
+/* What tells a page's bytes from others: always if one word of 64 bits differs, else with a chance
+ * of about 2^-64 to be wrong. */
+u64 store_hash(const void *page);
+
+/* The same in 32 bits. */
+static inline u32 store_checksum(u64 hash)
+{
+	return (u32)hash;
+}
 
 #endif

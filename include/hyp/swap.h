@@ -37,8 +37,12 @@
 	X(pgrescued)	      /* in flight, and wanted back before they were stored */             \
 	X(pgputback)	      /* in flight, and mapped again, as no store took them */             \
 	X(pgdiscard)	      /* stored, and given up by the guest */                              \
+	X(swpout_clean)	      /* stored, as the disk's slot had the very bytes: not written */     \
 	X(workingset_refault) /* brought back from a store */                                      \
+	X(swap_ra)	      /* of those, read from the disk beside one that was wanted */        \
+	X(swap_ra_hit)	      /* and accessed before the next was read from there */               \
 	X(thp_split_page)     /* blocks of 2 MiB that were split, to tell pages apart */           \
+	X(thp_collapse_page)  /* and that became blocks again */                                   \
 	X(direct_reclaim)     /* faults that had to make room themselves */                        \
 	X(swap_runs)	      /* runs of the pipeline that took something */
 
@@ -76,6 +80,14 @@ struct swap_totals {
 	struct swap_counters counters;
 };
 
+/* Pages that the last read from the disk brought beside the one that was wanted. A guess for the
+ * next one, so CPUs may write it at once. */
+struct swap_read_ahead {
+	u64 first;
+	u32 count;
+	u32 window; /* pages that the next read may have */
+};
+
 struct swap {
 	/* Constant. */
 	struct vm *vm;
@@ -89,10 +101,13 @@ struct swap {
 	bool has_ended;	       /* the tables are gone, and the counters stay */
 	struct reclaim choice; /* among pages that are mapped one by one */
 	struct reclaim blocks; /* among blocks of 2 MiB that are mapped as one */
+	u32 refold_next;       /* the block to look at next */
 	u8 *is_whole; /* by block: is it one of those? Written by its fault, and by reclaim */
 	struct swap_age age;
 	u32 *victims; /* of the run that is on */
 	u32 victim_count;
+	struct swap_writes *writes; /* NULL: there is no disk */
+	u32 *kept; /* likewise; by page: 1 + its slot on the disk while it is mapped, too, or 0 */
 
 	/* Atomic. */
 	u32 newcomers;		 /* 1 + the page that became resident last; 0: none */
@@ -102,6 +117,7 @@ struct swap {
 	u32 failures;		 /* to make room, one after the other */
 	u64 active_permille;	 /* of pages judged lately, how many had been accessed */
 	u64 stored[STORE_KINDS]; /* pages */
+	struct swap_read_ahead read_ahead;
 	struct swap_stall stall;
 	struct swap_totals totals;
 };

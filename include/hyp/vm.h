@@ -106,7 +106,7 @@ struct vm {
 	struct mmio_region mmio[VM_MMIO_MAX];
 	u32 mmio_count;
 	struct virtio_device *virtio[VM_VIRTIO_MAX]; /* by slot; NULL: none (hyp/dev_virtio.h) */
-	struct block_ram *disk;			     /* behind one of them; NULL: none */
+	struct block *disk;			     /* behind one of them; NULL: none */
 	struct console_device *console; /* takes the operator's keys; NULL: nobody does */
 	struct exercise *exercise;	/* NULL: its table is left alone */
 	bool probes;			/* it may ask: hyp/probe.h */

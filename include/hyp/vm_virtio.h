@@ -8,8 +8,8 @@
 u32 vm_virtio_count(const struct config_vm *config);
 
 /*
- * For arch_vm_init: makes them; slot n interrupts by line `irq_first` + n. NOMEM with a sentence;
- * vm_virtio_end() gives back what was made.
+ * For arch_vm_init: makes them; slot n interrupts by line `irq_first` + n. NOMEM with a sentence,
+ * which may be about the machine's disk; vm_virtio_end() gives back what was made.
  */
 enum status vm_virtio_add(struct vm *vm, const struct config_vm *config, u32 irq_first, char *why,
 			  size_t size);

@@ -2,8 +2,11 @@
 // use, while others take those pages away. No word is lost, and in the end the counts add up.
 #include <gtest/gtest.h>
 
+#include "../unit/test_disk.h"
+
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <thread>
 #include <vector>
@@ -12,6 +15,7 @@ extern "C" {
 #include "../../arch/arm64/s2_armv8.h"
 #include "../../arch/fake/fake.h"
 #include "../../hyp/config_internal.h"
+#include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"
 #include "hyp/vm_memory_give_up.h"
@@ -28,7 +32,7 @@ constexpr u64 kSize = MIB(8), kPages = kSize / PAGE_SIZE;
 struct Kind {
 	const char *name;
 	const struct s2_format *format;
-	bool broadcasts, small_pages;
+	bool broadcasts, small_pages, has_disk;
 };
 
 class SwapRace : public ::testing::TestWithParam<Kind>
@@ -53,6 +57,11 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 		config.vms[0].memory = kSize;
 		config.vms[0].weight = CONFIG_WEIGHT_DEFAULT;
 		config.vms[0].small_pages = GetParam().small_pages;
+		if (GetParam().has_disk) {
+			disk = std::make_unique<TestDisk>(2 * kPages);
+			ASSERT_EQ(store_disk_init(&disk->block), OK);
+			config.stores = BIT(STORE_zero) | BIT(STORE_disk);
+		}
 		ASSERT_EQ(swap_init(&config), OK);
 		ASSERT_EQ(vm_build(&config.vms[0], why, sizeof(why)), OK) << why;
 		vm = vms[0];
@@ -72,6 +81,8 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 		EXPECT_EQ(store_pool_stats.objects, 0u);
 		EXPECT_EQ(swap_machine_charged(), 0u);
 		store_fini();
+		EXPECT_EQ(store_disk_stats.disk_used, 0u);
+		store_disk_fini();
 		swap_init(&none);
 		fake_broadcasts = true;
 		vm_count = 0;
@@ -115,6 +126,16 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 		vm_memory_give_up(vm, ranges, 8);
 	}
 
+	static u64 stored(const struct swap_census &census)
+	{
+		u64 pages = 0;
+
+		for (u64 of_one : census.stored) {
+			pages += of_one;
+		}
+		return pages;
+	}
+
 	void take_away()
 	{
 		struct swap_census census;
@@ -132,21 +153,22 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 			swap_tick();
 			store_pool_compact(4);
 			swap_count(vm->swap, &census, &totals);
-			EXPECT_EQ(census.resident + census.untouched + census.stored[STORE_zero] +
-					  census.stored[STORE_same] + census.stored[STORE_zswap],
-				  kPages);
+			EXPECT_EQ(census.resident + census.untouched + stored(census), kPages);
 		}
 	}
 
 	struct config config;
 	struct vm *vm;
+	std::unique_ptr<TestDisk> disk;
 	bool gives_up = false; // words may be zero again at any time
 	std::atomic<u32> running{kUsers};
 };
 INSTANTIATE_TEST_SUITE_P(kinds, SwapRace,
-			 ::testing::Values(Kind{"armv8", &s2_armv8_4k, true, true},
-					   Kind{"armv8_blocks", &s2_armv8_4k, true, false},
-					   Kind{"generations", arch_s2_format(), false, true}),
+			 ::testing::Values(Kind{"armv8", &s2_armv8_4k, true, true, false},
+					   Kind{"armv8_blocks", &s2_armv8_4k, true, false, false},
+					   Kind{"armv8_disk", &s2_armv8_4k, true, true, true},
+					   Kind{"generations", arch_s2_format(), false, true,
+						false}),
 			 [](const auto &info) { return info.param.name; });
 
 // A word is what was written last, or gone; never another's, and never of before.
@@ -171,8 +193,7 @@ TEST_P(SwapRace, what_is_given_up_is_zero_and_all_else_adds_up)
 	EXPECT_EQ(frame_count_owned(FRAME_GUEST, vm->number), census.resident);
 	EXPECT_EQ(totals.counters.pgsteal - totals.counters.workingset_refault -
 			  totals.counters.pgdiscard,
-		  census.stored[STORE_zero] + census.stored[STORE_same] +
-			  census.stored[STORE_zswap]);
+		  stored(census));
 	EXPECT_GT(totals.counters.pgdiscard, 0u);
 }
 

@@ -8,12 +8,13 @@ import unittest
 import exp
 
 GUEST = {"id": 1, "name": "a", "pages_total": 100, "pages_untouched": 40, "pages_resident": 30, "pages_zero": 10,
-         "pages_same": 5, "pages_zswap": 15, "swpout_zero": 12, "swpin_zero": 1, "swpout_same": 7, "swpin_same": 2,
-         "zswpout": 20, "zswpin": 5, "pgscan": 60, "pgsteal": 39, "pgdiscard": 1, "workingset_refault": 8}
+         "pages_same": 5, "pages_zswap": 9, "pages_disk": 6, "swpout_zero": 12, "swpin_zero": 1, "swpout_same": 7, "swpin_same": 2,
+         "zswpout": 10, "zswpin": 1, "pswpout": 8, "pswpin": 4, "swpout_clean": 2, "swap_ra": 2, "swap_ra_hit": 1, "pgscan": 60, "pgsteal": 39, "pgdiscard": 1, "workingset_refault": 8}
 SAMPLE = {"time_ns": 5, "guest_memory_max": 1000, "guest_memory_current": 999, "guests": [GUEST]}
 LATER = {**SAMPLE, "time_ns": 6}
 SWAP = {**GUEST, "pgputback": 3, "age_rounds": 4, "age_ticks": 5}
-SUMMARY = {"guest_memory_max": 1000, "ticks_hz": 1000000000,
+STORE = {"disk_slots": 64, "disk_reads": 2, "disk_writes": 1, "disk_read_errors": 0, "disk_write_errors": 1}
+SUMMARY = {"guest_memory_max": 1000, "store": STORE, "ticks_hz": 1000000000,
            "guests": [{"id": 1, "name": "a", "run_ns": 1000, "s2": {"batches": 1, "kicks": 0}, "swap": {**SWAP, "pgsteal": 512}}]}
 CONSOLE = (b"wsgen: zipf, 96 MiB, 20 accesses, 30 % writes, seed 1, window 5, clock machine\nwsgen: filled at 90 ms\nwsgen: progress 10 of 20 at 99 ms, wss 7 pages, verified 40960 bytes\n"
            b"wsgen: done at 120 ms, verified 81920 bytes in 20 reads, 0 bad\nguest: wsgen zipf,size=96 ended with 0\n")

@@ -11,6 +11,8 @@ from common import MIB, Failure
 
 class FakeConfig:
     arch = "arm64"
+    path = "configs/fake.dts"
+    blob = "no.dtb"
     memory = 512 * MIB
 
     @staticmethod
@@ -19,7 +21,8 @@ class FakeConfig:
 
 
 def options(**changed):
-    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None}
+    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None,
+             "swap_disk": None, "disk": []}
     return argparse.Namespace(**{**given, **changed})
 
 

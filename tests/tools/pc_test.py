@@ -25,7 +25,8 @@ class FakeConfig:
 
 
 def options(**changed):
-    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None}
+    given = {"cpu": None, "smp": None, "mem": None, "icount": False, "log": None, "batch": False, "accel": None,
+             "swap_disk": None, "disk": []}
     return argparse.Namespace(**{**given, **changed})
 
 

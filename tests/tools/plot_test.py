@@ -13,7 +13,7 @@ import plot
 from common import Failure
 
 PART = {"id": 1, "name": "a_b's", "pages_total": 1024, "pages_untouched": 256, "pages_resident": 256, "pages_zero": 128,
-        "pages_same": 128, "pages_zswap": 256, "pgsteal": 0, "workingset_refault": 0}
+        "pages_same": 128, "pages_zswap": 192, "pages_disk": 64, "pgsteal": 0, "workingset_refault": 0}
 STORE = {"mem_used_total": 1 << 20, "compr_data_size": 1 << 19, "mem_limit": 1 << 22}
 WORKLOADS = {"d1": {"runs": [{"kind": "zipf", "mib": 4, "window": 5, "clock": "machine", "progress": [[500, 10, 512], [1500, 20, 768]]},
                             {"kind": "loop", "mib": 2, "window": 5, "clock": "machine", "progress": [[900, 5, 100]]}]}}
@@ -23,7 +23,7 @@ def samples():
     """Three seconds of a guest, and one in which it is gone."""
     made = [{"time_ns": second * 10**9, "store": STORE,
              "guests": [{**PART, "pgsteal": 1000 * second, "workingset_refault": 100 * second}]} for second in (1, 2, 3)]
-    gone = {**PART, "pages_untouched": 1024, **{f"pages_{kind}": 0 for kind in ("resident", "zero", "same", "zswap")}}
+    gone = {**PART, "pages_untouched": 1024, **{f"pages_{kind}": 0 for kind in ("resident", "zero", "same", "zswap", "disk")}}
     return made + [{"time_ns": 4 * 10**9, "store": STORE, "guests": [gone]}]
 
 

@@ -74,7 +74,8 @@ class SweepTest(unittest.TestCase):
             seen.append((os.path.relpath(asked.out, self.folder), *words, target.memory))
             return 0
 
-        names = {"smp": None, "cpu": None, "mem": None, "icount": False, "accel": None, "log": None, "timeout": None}
+        names = {"smp": None, "cpu": None, "mem": None, "icount": False, "accel": None, "log": None, "timeout": None,
+                 "swap_disk": None, "disk": []}
         with mock.patch.object(exp, "command", boot), contextlib.suppress(Failure):
             self.ask(**{**names, "config": self.dts, **words})
         return seen

@@ -214,7 +214,9 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 
 	tree.begin("chosen").text("lamina,guest-memory", "256M").text("lamina,reclaim", "clock");
 	tree.raw("lamina,stores", std::string("zero\0zswap\0", 11));
-	tree.text("lamina,zswap-max", "64M").cells("lamina,stats-ms", {500});
+	tree.text("lamina,swap-disk", "2G")
+		.text("lamina,zswap-max", "64M")
+		.cells("lamina,stats-ms", {500});
 	tree.begin("domU1").text("compatible", "xen,domain").cells("cpus", {1});
 	tree.text("memory", "256M").text("kernel", "Image").text("lamina,memory-min", "16M");
 	tree.text("lamina,memory-high", "128M").text("lamina,memory-max", "192M").end().end();
@@ -226,6 +228,7 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 	EXPECT_EQ(config.guest_memory, MIB(256));
 	EXPECT_EQ(config.reclaim, &reclaim_clock);
 	EXPECT_EQ(config.stores, BIT(STORE_zero) | BIT(STORE_zswap));
+	EXPECT_EQ(config.swap_disk, GIB(2));
 	EXPECT_EQ(config.zswap_max, MIB(64));
 	EXPECT_EQ(config.stats_ms, 500u);
 	EXPECT_EQ(config.vms[0].memory_min, MIB(16));
@@ -269,7 +272,10 @@ TEST(Config, overcommit_that_makes_no_sense_is_refused)
 			"\"adaptive\""});
 	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,stores", "tape"); }, nothing),
 		  Lines{"/chosen: lamina,stores = \"tape\": want a list of \"zero\", \"same\", "
-			"\"zswap\""});
+			"\"zswap\", \"disk\""});
+	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,stores", "disk"); }, nothing),
+		  Lines{"/chosen: lamina,stores = disk: there is no disk (add "
+			"lamina,swap-disk = \"1G\")"});
 	EXPECT_EQ(problems([](Tree &t) { t.cells("lamina,stats-ms", {0}); }, nothing),
 		  Lines{"/chosen: lamina,stats-ms = <0>: out of range; want <10> to <3600000>"});
 	EXPECT_EQ(problems(nothing, [](Tree &t) { t.text("lamina,memory-min", "512M"); })[0],
@@ -972,6 +978,56 @@ TEST(Config, a_disk_that_is_written_is_one_guests_alone)
 	EXPECT_EQ(attach_disks([](Tree &t) { t.text("lamina,disk", "vmlinuz"); }, [](Tree &) {}),
 		  Lines{"/chosen/a: lamina,disk = \"vmlinuz\": a disk that is written is a file of "
 			"one guest's alone; write lamina,disk-read-only, or give it a copy"});
+}
+
+TEST(Config, parts_of_a_machines_disk_that_are_written_do_not_overlap)
+{
+	const auto part = [](const char *start, const char *size, bool reads = false) {
+		return [=](Tree &t) {
+			t.text("lamina,machine-disk", "sda");
+			if (start) {
+				t.text("lamina,disk-start", start);
+			}
+			if (size) {
+				t.text("lamina,disk-size", size);
+			}
+			if (reads) {
+				t.raw("lamina,disk-read-only", "");
+			}
+		};
+	};
+	const auto problems = [](const std::function<void(Tree &)> &a,
+				 const std::function<void(Tree &)> &b) {
+		Tree tree;
+
+		tree.begin("chosen").guest("a").cells("cpus", {1}).text("memory", "64M");
+		a(tree);
+		tree.end().guest("b").cells("cpus", {1}).text("memory", "64M");
+		b(tree);
+		tree.end().end();
+		return parse(tree.finish()).problems;
+	};
+	const Lines refused{"/chosen/b: lamina,machine-disk = sda: a has a part of it that "
+			    "overlaps, and one of them writes (write lamina,disk-start and "
+			    "lamina,disk-size)"};
+	const auto none = [](Tree &) {};
+
+	EXPECT_EQ(problems(part(nullptr, "8M"), part("8M", nullptr)), Lines{});
+	EXPECT_EQ(problems(part(nullptr, "10M"), part("8M", nullptr)), refused);
+	EXPECT_EQ(problems(part(nullptr, nullptr), part("8M", "2M")), refused);
+	EXPECT_EQ(problems(part(nullptr, nullptr, true), part("8M", "2M")), refused);
+	EXPECT_EQ(problems(part(nullptr, nullptr, true), part("8M", "2M", true)), Lines{});
+	EXPECT_EQ(problems(none, [](Tree &t) { t.text("lamina,machine-disk", "swap"); }),
+		  Lines{"/chosen/b: lamina,machine-disk = swap: it is the disk for pages"});
+	EXPECT_EQ(problems(none, [](Tree &t) { t.text("lamina,disk-size", "2M"); }),
+		  Lines{"/chosen/b: lamina,disk-size: there is no disk to have a part of (write "
+			"lamina,machine-disk = \"NAME\")"});
+	EXPECT_EQ(problems(none,
+			   [](Tree &t) {
+				   t.text("lamina,disk", "f").text("lamina,machine-disk", "sda");
+			   }),
+		  Lines{"/chosen/b: lamina,machine-disk = sda: it has a disk already (leave out "
+			"lamina,disk)"});
 }
 
 /* ---- Texts ----------------------------------------------------------------------------------- */

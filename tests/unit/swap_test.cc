@@ -236,6 +236,100 @@ TEST_P(Swap, the_tick_keeps_room_free)
 	EXPECT_GT(swap->totals.counters.pgsteal, 0u);
 }
 
+TEST_P(Swap, the_tick_gives_back_what_the_pool_does_not_need)
+{
+	add_guest(MIB(8));
+	config.guest_memory = MIB(32);
+	build();
+	for (u64 page = 0; page < 2048; page++) {
+		write_page(vm, page, 1);
+	}
+	watch(vm);
+	ASSERT_EQ(out(swap, 2048), 2048u);
+	for (u64 page = 0; page < 2048; page++) {
+		if (page % 8 > 2) { // what is left lies here and there
+			read(vm, page);
+		}
+	}
+	u64 used = store_pool_stats.mem_used_total;
+
+	ASSERT_TRUE(store_pool_is_sparse());
+	for (u32 i = 0; i < 100; i++) {
+		swap_tick();
+	}
+	EXPECT_FALSE(store_pool_is_sparse());
+	EXPECT_LT(store_pool_stats.mem_used_total, used / 2);
+	for (u64 page = 0; page < 2048; page++) {
+		ASSERT_EQ(read(vm, page), content(page, 1)) << page;
+	}
+}
+
+// As reclaim splits a block that is used, to tell its pages apart.
+void split_first_block(struct swap *swap)
+{
+	struct s2_batch batch;
+
+	swap_admit_newcomers(swap);
+	reclaim_forget(&swap->blocks, 0);
+	s2_batch_open(&batch, &swap->vm->s2);
+	ASSERT_EQ(s2_split(&swap->vm->s2, swap_gpa(swap, 0), 0, &batch), OK);
+	s2_batch_close(&batch);
+	swap->is_whole[0] = 0;
+	for (u32 page = 0; page < SWAP_BLOCK_PAGES; page++) {
+		swap->choice.policy->resident(&swap->choice, page);
+	}
+}
+
+TEST_P(Swap, a_block_that_was_split_and_is_warm_is_put_together_where_there_is_room)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8), false);
+	build();
+	write_page(vm, 3, 1);
+	write_page(vm, 700, 1);
+	split_first_block(swap);
+	ASSERT_EQ(vm->s2.stats.leaf_2m, 1u);
+	for (u32 i = 0; i < 20; i++) {
+		swap_tick();
+	}
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 2u);
+	EXPECT_EQ(swap->totals.counters.thp_collapse_page, 1u);
+	EXPECT_EQ(read(vm, 3), content(3, 1));
+	expect_adds_up(vm);
+	watch(vm);
+	EXPECT_EQ(out(swap, 2048), 1024u); // the policy of blocks has it again
+	EXPECT_EQ(read(vm, 3), content(3, 1));
+	EXPECT_EQ(read(vm, 700), content(700, 1));
+}
+
+TEST_P(Swap, a_block_that_is_cold_or_not_all_there_stays_split)
+{
+	config.guest_memory = MIB(32);
+	add_guest(MIB(8), false);
+	build();
+	write_page(vm, 3, 1);
+	split_first_block(swap);
+	watch(vm);
+	for (u64 page = 0; page < SWAP_BLOCK_PAGES / 2 - 1; page++) {
+		access(vm, page);
+	}
+	for (u32 i = 0; i < 20; i++) {
+		swap_tick();
+	}
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 0u);
+	ASSERT_GT(out(swap, 64), 0u);
+	for (u64 page = 0; page < SWAP_BLOCK_PAGES; page++) {
+		if (kind_at(vm, page) == S2_LEAF) {
+			access(vm, page);
+		}
+	}
+	for (u32 i = 0; i < 20; i++) {
+		swap_tick();
+	}
+	EXPECT_EQ(vm->s2.stats.leaf_2m, 0u);
+	EXPECT_EQ(swap->totals.counters.thp_collapse_page, 0u);
+}
+
 TEST_P(Swap, above_high_the_tick_takes_from_that_guest)
 {
 	config.guest_memory = MIB(32);

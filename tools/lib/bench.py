@@ -87,7 +87,7 @@ class Lines:
 def machine_options(arch, path):
     """QEMU counts instructions; Bochs's ticks are instructions, within a percent."""
     counts = arch == "arm64"
-    return argparse.Namespace(arch=arch, config=path, cpu="max" if counts else None, smp="1", mem=None, icount=counts,
+    return argparse.Namespace(arch=arch, config=path, cpu="max" if counts else None, smp="1", mem=None, icount=counts, swap_disk=None, disk=[],
                               log=None, batch=True, accel=None)
 
 

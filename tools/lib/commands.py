@@ -32,6 +32,9 @@ def add_machine_options(parser):
     parser.add_argument("--mem", help="its memory, in MiB or as 2G (default: the guests' and 256 MiB)")
     parser.add_argument("--icount", action="store_true", help="repeatable: one instruction, one tick")
     parser.add_argument("--accel", choices=pc.ACCELERATORS, help="x86_64 in QEMU instead of Bochs; tcg has no VMX")
+    parser.add_argument("--swap-disk", help="what lamina,swap-disk is on, as QEMU's file= has it, instead of a file of its own")
+    parser.add_argument("--disk", action="append", default=[], metavar="NAME=FILE",
+                        help="what a lamina,machine-disk is, likewise")
     parser.add_argument("--log", help="level of Lamina's own log: error, warn, info, debug")
     parser.add_argument("--batch", action="store_true", help="no keyboard; guests power off once up")
 

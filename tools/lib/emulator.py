@@ -6,8 +6,9 @@ class Qemu:
     name = "QEMU"
     master = None  # of a console of its own
 
-    def __init__(self, line):
+    def __init__(self, line, close=None):
         self.line = line
+        self.when_closed = close
 
     def command(self):
         return self.line
@@ -21,7 +22,8 @@ class Qemu:
         return STATUS_FAILED
 
     def close(self):
-        pass
+        if self.when_closed:
+            self.when_closed()
 
 
 class QemuPc(Qemu):

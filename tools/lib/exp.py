@@ -15,10 +15,10 @@ from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
 from config import Config, get_lines, get_property, put_property, put_strings
 
 TIMEOUT_S = 1800
-STORES = {"zero": "zero", "same": "same", "zswap": "compressible"}  # and a content that each of them takes
-OUTS = ("swpout_zero", "swpout_same", "zswpout")
-INS = ("swpin_zero", "swpin_same", "zswpin")
-STORED = ("pages_zero", "pages_same", "pages_zswap")
+STORES = {"zero": "zero", "same": "same", "zswap": "compressible", "disk": "mix"}  # and a content that each of them takes
+OUTS = ("swpout_zero", "swpout_same", "zswpout", "pswpout", "swpout_clean")
+INS = ("swpin_zero", "swpin_same", "zswpin", "pswpin")
+STORED = ("pages_zero", "pages_same", "pages_zswap", "pages_disk")
 COUNTERS = OUTS + INS + ("pgscan", "pgsteal", "pgdiscard", "workingset_refault")
 ROUNDS_BOUND = 1 / 512
 WORKLOAD_WORD = "lamina.wsgen="
@@ -136,13 +136,25 @@ def rounds_text(summary):
             f"{kicks} CPUs made to leave their guest")
 
 
+def disk_text(summary):
+    """What the disk had to do for the pages that it got and gave back."""
+    store = summary["store"]
+    if not store["disk_slots"]:
+        return
+    total = {name: sum(guest["swap"][name] for guest in summary["guests"])
+             for name in ("pswpout", "pswpin", "swpout_clean", "swap_ra", "swap_ra_hit")}
+    yield (f"disk: {total['pswpout']} pages in {store['disk_writes']} writes, {total['swpout_clean']} more were still there; "
+           f"{total['pswpin']} pages in {store['disk_reads']} reads, {total['swap_ra']} of them read ahead and "
+           f"{total['swap_ra_hit']} of those used; errors: {store['disk_read_errors']} reads, {store['disk_write_errors']} writes")
+
+
 def table(summary, workloads):
-    yield f"{'ID':4} {'Name':14} {'verified':>12} {'stolen':>9} {'refaults':>9} {'zero':>8} {'same':>8} {'zswap':>9} {'put back':>9}"
+    yield f"{'ID':4} {'Name':14} {'verified':>12} {'stolen':>9} {'refaults':>9} {'zero':>8} {'same':>8} {'zswap':>9} {'disk':>8} {'put back':>9}"
     for guest in summary["guests"]:
         swap = guest["swap"]
         said = workloads.get(f"d{guest['id']}", {"verified_bytes": 0})
         yield (f"d{guest['id']:<3} {guest['name'][:14]:14} {said['verified_bytes'] >> 20:>8} MiB {swap['pgsteal']:>9} "
-               f"{swap['workingset_refault']:>9} {swap['swpout_zero']:>8} {swap['swpout_same']:>8} {swap['zswpout']:>9} "
+               f"{swap['workingset_refault']:>9} {swap['swpout_zero']:>8} {swap['swpout_same']:>8} {swap['zswpout']:>9} {swap['pswpout']:>8} "
                f"{swap['pgputback']:>9}")
 
 
@@ -168,7 +180,7 @@ def judge(folder, status, wanted):
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(summary, indent=2) + "\n")
     faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
-    lines = [*table(summary, summary["workloads"]), rounds_text(summary), *wss.report(samples, summary),
+    lines = [*table(summary, summary["workloads"]), *disk_text(summary), rounds_text(summary), *wss.report(samples, summary),
              f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
     return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
 

@@ -15,6 +15,7 @@ import sys
 import pc
 from common import MIB, Failure, first_line, lamina_image
 from config import Config
+from disks import Disks, commas_doubled
 from emulator import Qemu
 from target import DEFAULT_SMP, Target, align_up
 
@@ -31,11 +32,6 @@ CPU_EXTRAS = {"max": "pauth-impdef=on"}
 # One instruction is one nanosecond is one tick of the counter, and nothing comes from the host's clock.
 ICOUNT_OPTIONS = ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]
 ICOUNT_CPU = "cntfrq=1000000000"
-
-
-def commas_doubled(text):
-    """QEMU's way to write a comma inside of an option's value."""
-    return text.replace(",", ",,")
 
 
 def cpu_model(cpu, icount):
@@ -77,6 +73,7 @@ class Machine(Target):
         if self.icount and self.smp > 1:
             raise Failure(f"SMP = {self.smp}: ICOUNT=1 is for one CPU: with more, runs are not repeatable")
         self.cpu = cpu_model(options.cpu or DEFAULT_CPU, self.icount)
+        self.disks = Disks(configuration, options.swap_disk, options.disk)
 
     @staticmethod
     def default_smp(options):
@@ -90,7 +87,7 @@ class Machine(Target):
         return "QEMU " + first_line(["qemu-system-aarch64", "--version"]).replace("QEMU emulator version ", "")
 
     def emulator(self):
-        return Qemu(self.command())
+        return Qemu(self.command(), self.disks.close)
 
     def loaders(self):
         places = Places(self.memory)
@@ -109,6 +106,7 @@ class Machine(Target):
             line += ICOUNT_OPTIONS
         if self.boot_words():
             line += ["-append", self.boot_words()]
+        line += self.disks.options()
         for loader in self.loaders():
             line += ["-device", loader]
         return line

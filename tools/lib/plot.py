@@ -24,6 +24,7 @@ Series = namedtuple("Series", "key label colour plots optional", defaults=(False
 SERIES = (
     Series("pages_resident", "resident", "#4477aa", ("stack",)),
     Series("pages_zswap", "zswap", "#ee6677", ("stack", "stores")),
+    Series("pages_disk", "disk", "#aa3377", ("stack", "stores")),
     Series("pages_same", "same", "#228833", ("stack", "stores")),
     Series("pages_zero", "zero", "#ccbb44", ("stack", "stores")),
     Series("pages_untouched", "untouched", "#dddddd", ("stack",)),
