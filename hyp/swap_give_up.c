@@ -2,12 +2,13 @@
  * Pages that their guest gives up: records, charges and slots follow the table.
  *
  *     RESIDENT -> LEAVING          unmapped, the batch is open: faults come again
+ *     SHARED   -> LEAVING          likewise; its frame may have other holders
  *     STORED   -> LEAVING_STORED   its slot is still there
  *     after the close              UNTOUCHED: uncharged, or its slot is free
  *
- * Only what the policy knows may leave: a page that became resident since its newcomers were
- * admitted hangs on their list, and stays. It was touched just now, so it is hardly free. What a
- * fault has (BUSY), and what is in flight, stays likewise.
+ * Of RESIDENT pages only those that the policy knows may leave: a page that became resident since
+ * its newcomers were admitted hangs on their list, and stays. It was touched just now, so it is
+ * hardly free. What a fault has (BUSY), and what is in flight, stays likewise.
  */
 #include "swap_internal.h"
 
@@ -21,19 +22,18 @@ void swap_give_up_begin(struct swap_give_up *g, struct swap *swap)
 
 /* ---- Taken, and unmapped --------------------------------------------------------------------- */
 
-static bool is_known(const struct reclaim *choice, u64 page)
-{
-	return choice->pages[page].list != 0;
-}
-
 /* The word that a page has until the close; 0: it stays. */
 static u64 leaving(const struct swap *swap, u64 page, u64 word)
 {
 	if (swap_state(word) == SWAP_STORED) {
 		return word - SWAP_STORED + SWAP_LEAVING_STORED;
 	}
-	return swap_state(word) == SWAP_RESIDENT && is_known(&swap->choice, page) ? SWAP_LEAVING
-										  : 0;
+	if (swap_state(word) == SWAP_SHARED) {
+		return SWAP_LEAVING_SHARED;
+	}
+	return swap_state(word) == SWAP_RESIDENT && swap_is_known(&swap->choice, page)
+		       ? SWAP_LEAVING
+		       : 0;
 }
 
 static bool take_page(struct swap *swap, u64 page)
@@ -47,9 +47,14 @@ static void put_back(struct swap *swap, u64 page)
 {
 	u64 word = load_relaxed(&swap->pages[page].word);
 
-	swap_release(&swap->pages[page], swap_state(word) == SWAP_LEAVING
-						 ? SWAP_RESIDENT
-						 : word - SWAP_LEAVING_STORED + SWAP_STORED);
+	if (word == SWAP_LEAVING) {
+		word = SWAP_RESIDENT;
+	} else if (word == SWAP_LEAVING_SHARED) {
+		word = SWAP_SHARED;
+	} else {
+		word = word - SWAP_LEAVING_STORED + SWAP_STORED;
+	}
+	swap_release(&swap->pages[page], word);
 }
 
 /* Pages side by side that are all taken; what cannot be unmapped was not to leave. */
@@ -109,7 +114,7 @@ void swap_give_up_take(struct swap_give_up *g, gpa_t at, u64 size)
 		u64 block = first / SWAP_BLOCK_PAGES;
 		u64 part = min_u64(end, (block + 1) * SWAP_BLOCK_PAGES);
 
-		if (load_acquire(&swap->is_whole[block]) && is_known(&swap->blocks, block)) {
+		if (load_acquire(&swap->is_whole[block]) && swap_is_known(&swap->blocks, block)) {
 			take_of_block(g, block, first, part);
 		} else {
 			take_pages(g, first, part);
@@ -129,8 +134,10 @@ static void settle_page(struct swap *swap, u64 page)
 {
 	u64 word = load_relaxed(&swap->pages[page].word);
 
-	if (swap_state(word) == SWAP_LEAVING) {
+	if (word == SWAP_LEAVING) {
 		swap_uncharge(swap, 1);
+	} else if (word == SWAP_LEAVING_SHARED) {
+		swap_count_sharing(-1);
 	} else if (swap_state(word) == SWAP_LEAVING_STORED) {
 		swap_discard_slot(swap, swap_slot(word));
 	} else {
