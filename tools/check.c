@@ -207,7 +207,7 @@ static void print_overcommit(const struct config *config, u64 memory)
 			printf(" %s", store_name((enum store_kind)kind));
 		}
 	}
-	printf(" (%s)", pool);
+	printf(" (%s)%s", pool, config->ksm ? ", equal pages shared" : "");
 }
 
 static void print_plan(const struct check *check)

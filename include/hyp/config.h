@@ -69,6 +69,7 @@ struct config {
 	u32 stores;    /* a bit for each enum store_kind that may be used */
 	u64 zswap_max; /* bytes of the pool */
 	u32 stats_ms;  /* between two samples of the counters; 0: none */
+	bool ksm;      /* equal pages are looked for from the start: hyp/ksm.h */
 
 	struct config_vm vms[CONFIG_VMS_MAX];
 };
