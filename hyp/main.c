@@ -6,6 +6,7 @@
 #include "hyp/console.h"
 #include "hyp/dev_virtio.h"
 #include "hyp/frame.h"
+#include "hyp/ksm.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/s2_ident.h"
@@ -145,8 +146,8 @@ static void begin_overcommit(const struct config *config)
 	if (config->guest_memory == 0) {
 		return;
 	}
-	if (swap_init(config) != OK) {
-		panic("no memory for the records of stored pages");
+	if (swap_init(config) != OK || ksm_init(config) != OK) {
+		panic("no memory for the records of pages that are stored, or may be shared");
 	}
 	if (frame_count(FRAME_FREE) < swap_machine_max()) {
 		log_warn("config: /chosen: lamina,guest-memory is more than the %llu MiB that are "
@@ -154,6 +155,7 @@ static void begin_overcommit(const struct config *config)
 			 (unsigned long long)frame_count(FRAME_FREE) * PAGE_SIZE / MIB(1));
 	}
 	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
+	sched_every_somewhere(KSM_TICK_MS, ksm_tick);
 	if (config->stats_ms > 0) {
 		sched_every(config->stats_ms, swap_stats_sample);
 	}
