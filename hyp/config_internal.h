@@ -71,6 +71,9 @@ bool config_read_string(struct config_reporter *r, const struct config_property 
 /* Cells of KiB as Xen has them, or a string with a unit; in bytes, checked. */
 bool config_read_memory(struct config_reporter *r, const struct config_property *p, u64 *out);
 
+/* A word alone: that it is there says it. */
+bool config_read_word(struct config_reporter *r, const struct config_property *p, bool *is_there);
+
 /* Does the property hold exactly one string of printable ASCII? */
 bool config_is_string(const struct config_property *p);
 

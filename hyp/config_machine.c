@@ -114,14 +114,24 @@ static void read_stats_ms(struct config_reporter *r, const struct config_propert
 	config_read_u32(r, p, CONFIG_STATS_MS_MIN, CONFIG_STATS_MS_MAX, &config->stats_ms);
 }
 
+static void read_ksm(struct config_reporter *r, const struct config_property *p,
+		     struct config *config)
+{
+	config_read_word(r, p, &config->ksm);
+}
+
 static const struct word {
 	const char *name;
 	read_fn read;
 } words[] = {
-	{"lamina,log-level", read_log_level}, {"lamina,guest-memory", read_guest_memory},
-	{"lamina,reclaim", read_reclaim},     {"lamina,stores", read_stores},
-	{"lamina,zswap-max", read_zswap_max}, {"lamina,stats-ms", read_stats_ms},
+	{"lamina,log-level", read_log_level},
+	{"lamina,guest-memory", read_guest_memory},
+	{"lamina,reclaim", read_reclaim},
+	{"lamina,stores", read_stores},
+	{"lamina,zswap-max", read_zswap_max},
 	{"lamina,swap-disk", read_swap_disk},
+	{"lamina,ksm", read_ksm},
+	{"lamina,stats-ms", read_stats_ms},
 };
 
 static void read_property(struct config_reporter *r, const struct config_property *p,
@@ -189,6 +199,11 @@ void config_check_machine(struct config_reporter *r, struct config *config)
 	u64 min = 0;
 
 	if (config->guest_memory == 0) {
+		if (config->ksm) {
+			config_report(r, "lamina,ksm", "",
+				      "pages are shared under overcommit alone",
+				      "add lamina,guest-memory");
+		}
 		return;
 	}
 	for (u32 i = 0; i < config->vm_count; i++) {

@@ -236,3 +236,9 @@ bool config_read_memory(struct config_reporter *r, const struct config_property 
 	*out = kib > CONFIG_MEMORY_MAX / KIB(1) ? ~0ull : kib * KIB(1);
 	return check_memory(r, p, *out);
 }
+
+bool config_read_word(struct config_reporter *r, const struct config_property *p, bool *is_there)
+{
+	*is_there = true;
+	return p->size == 0 || config_refuse(r, p, "want no value", "the word alone");
+}

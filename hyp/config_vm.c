@@ -82,23 +82,16 @@ static bool read_exercise(struct config_reporter *r, const struct config_propert
 	return config_read_u32(r, p, 1, CONFIG_EXERCISE_MAX, &vm->exercise);
 }
 
-/* A word alone: that it is there says it. */
-static bool read_word(struct config_reporter *r, const struct config_property *p, bool *is_there)
-{
-	*is_there = true;
-	return p->size == 0 || config_refuse(r, p, "want no value", "the word alone");
-}
-
 static bool read_probe(struct config_reporter *r, const struct config_property *p,
 		       struct config_vm *vm)
 {
-	return read_word(r, p, &vm->probe);
+	return config_read_word(r, p, &vm->probe);
 }
 
 static bool read_mailbox(struct config_reporter *r, const struct config_property *p,
 			 struct config_vm *vm)
 {
-	return read_word(r, p, &vm->mailbox);
+	return config_read_word(r, p, &vm->mailbox);
 }
 
 static bool read_bootargs(struct config_reporter *r, const struct config_property *p,
@@ -155,13 +148,13 @@ static bool read_disk_size(struct config_reporter *r, const struct config_proper
 static bool read_disk_read_only(struct config_reporter *r, const struct config_property *p,
 				struct config_vm *vm)
 {
-	return read_word(r, p, &vm->disk_read_only);
+	return config_read_word(r, p, &vm->disk_read_only);
 }
 
 static bool read_balloon(struct config_reporter *r, const struct config_property *p,
 			 struct config_vm *vm)
 {
-	return read_word(r, p, &vm->balloon);
+	return config_read_word(r, p, &vm->balloon);
 }
 
 /* 0 stands for "anywhere" in struct config_vm, and no guest has RAM there. */

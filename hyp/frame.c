@@ -203,7 +203,7 @@ bool frame_put(hpa_t a)
 	return frame_free(f, (u32)number, state);
 }
 
-void frame_retype(hpa_t head, enum frame_type type)
+void frame_retype(hpa_t head, enum frame_type type, u16 owner)
 {
 	struct frame *f = frame_of(head);
 
@@ -214,7 +214,7 @@ void frame_retype(hpa_t head, enum frame_type type)
 
 	count_add(&cpu->used[f->type], -(s64)BIT(f->order));
 	count_add(&cpu->used[type], (s64)BIT(f->order));
-	store_relaxed(&f->state, frame_state(1, (u8)type, f->order, f->owner));
+	store_relaxed(&f->state, frame_state(1, (u8)type, f->order, owner));
 }
 
 /*

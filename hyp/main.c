@@ -7,6 +7,7 @@
 #include "hyp/dev_virtio.h"
 #include "hyp/disks.h"
 #include "hyp/frame.h"
+#include "hyp/ksm.h"
 #include "hyp/log.h"
 #include "hyp/run.h"
 #include "hyp/s2_ident.h"
@@ -176,8 +177,8 @@ static void begin_overcommit(const struct config *config)
 	if (config->swap_disk > 0 && (config->stores & BIT(STORE_disk))) {
 		begin_swap_disk();
 	}
-	if (swap_init(config) != OK) {
-		panic("no memory for the records of stored pages");
+	if (swap_init(config) != OK || ksm_init(config) != OK) {
+		panic("no memory for the records of pages that are stored, or may be shared");
 	}
 	if (frame_count(FRAME_FREE) < swap_machine_max()) {
 		log_warn("config: /chosen: lamina,guest-memory is more than the %llu MiB that are "
@@ -185,6 +186,7 @@ static void begin_overcommit(const struct config *config)
 			 (unsigned long long)frame_count(FRAME_FREE) * PAGE_SIZE / MIB(1));
 	}
 	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
+	sched_every_somewhere(KSM_TICK_MS, ksm_tick);
 	if (config->stats_ms > 0) {
 		sched_every(config->stats_ms, swap_stats_sample);
 	}

@@ -35,6 +35,8 @@ static const struct monitor_command commands[] = {
 	{"mem-max", "GUEST [SIZE]", "what it may have at once, as memory.max in Linux", 2, 3,
 	 monitor_mem_max},
 	{"reclaim", "GUEST SIZE", "takes so much away from it now", 3, 3, monitor_reclaim},
+	{"ksm", "[on | off]", "equal pages in one frame: what is found; looks for more, or not", 1,
+	 2, monitor_ksm},
 	{"dump", "GUEST [START [END]]", "what its stage-2 table maps, as ranges", 2, 4,
 	 monitor_dump},
 	{"pause", "GUEST", "stops all its vCPUs", 2, 2, monitor_pause},

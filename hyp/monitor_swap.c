@@ -1,5 +1,6 @@
 /* Commands about overcommit: what is where, what is used, and two that change something. */
 #include "hyp/console.h"
+#include "hyp/ksm.h"
 #include "hyp/monitor.h"
 #include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
@@ -8,6 +9,8 @@
 #include "hyp/vm.h"
 
 #include <string.h>
+
+static const char no_overcommit[] = "no overcommit: lamina,guest-memory in /chosen asks for it\n";
 
 /* A guest that is overcommitted and still there; says why not otherwise. */
 static struct vm *overcommitted_vm(const char *word)
@@ -30,9 +33,10 @@ static void print_guest(const struct vm *vm)
 	struct swap_totals t;
 
 	swap_count(vm->swap, &c, &t);
-	console_print("d%-3u %-14.14s %10s %10s", vm->number, vm->name,
+	console_print("d%-3u %-14.14s %10s %10s %10s", vm->number, vm->name,
 		      units_size(c.resident * PAGE_SIZE).text,
-		      units_size(c.untouched * PAGE_SIZE).text);
+		      units_size(c.untouched * PAGE_SIZE).text,
+		      units_size(c.shared * PAGE_SIZE).text);
 	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
 		console_print(" %10s", units_size(c.stored[kind] * PAGE_SIZE).text);
 	}
@@ -61,10 +65,10 @@ static void print_disk(void)
 void monitor_swap(u32 count unused, char **words unused)
 {
 	if (swap_machine_max() == 0) {
-		console_print("no overcommit: lamina,guest-memory in /chosen asks for it\n");
+		console_print("%s", no_overcommit);
 		return;
 	}
-	console_print("%-4s %-14s %10s %10s", "ID", "Name", "resident", "untouched");
+	console_print("%-4s %-14s %10s %10s %10s", "ID", "Name", "resident", "untouched", "shared");
 	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
 		console_print(" %10s", store_name((enum store_kind)kind));
 	}
@@ -203,4 +207,32 @@ void monitor_reclaim(u32 count unused, char **words)
 		fruitless = freed > 0 ? 0 : fruitless + 1;
 	}
 	console_print("d%u %s gave %s\n", vm->number, vm->name, units_size(got * PAGE_SIZE).text);
+}
+
+/* ---- ksm ------------------------------------------------------------------------------------- */
+
+static void print_ksm(void)
+{
+	struct ksm_counters c = ksm_counters();
+
+	console_print("ksm is %s\n", ksm_is_on() ? "on" : "off");
+#define X(name) console_print("%-15s %12s\n", #name, units_grouped(c.name).text);
+	KSM_COUNTERS(X)
+#undef X
+}
+
+void monitor_ksm(u32 count, char **words)
+{
+	bool on = count == 2 && strcmp(words[1], "on") == 0;
+
+	if (swap_machine_max() == 0) {
+		console_print("%s", no_overcommit);
+	} else if (count == 1) {
+		print_ksm();
+	} else if (on || strcmp(words[1], "off") == 0) {
+		ksm_turn(on);
+		console_print("ksm is %s\n", words[1]);
+	} else {
+		console_print("%s is neither on nor off\n", words[1]);
+	}
 }

@@ -101,7 +101,9 @@ static bool is_last_holder(const struct s2_cursor *c)
 	struct frame *frame = frame_of(first);
 	u32 refs;
 
-	if (!frame || frame->order <= s2_level_order(f, c->level)) {
+	/* Whoever holds the block alone may retype it beside us, which leaves the order as it is.
+	 */
+	if (!frame || load_relaxed(&frame->order) <= s2_level_order(f, c->level)) {
 		return !s2_memory_is_shared(first, s2_span(f, c->level));
 	}
 	refs = load_acquire(&frame->refs);

@@ -32,9 +32,9 @@ static enum status judge_page(const struct s2_cursor *c)
 }
 
 /* Takes a reference to a's frame, whose bytes then stay as they are. */
-static enum status share_page(const struct s2_holder *a, hpa_t *shared)
+static enum status share_page(struct s2_place a, hpa_t *shared)
 {
-	struct s2 *s2 = a->member->s2;
+	struct s2 *s2 = a.s2;
 	struct s2_batch batch;
 	enum status status;
 	struct s2_cursor c;
@@ -42,7 +42,7 @@ static enum status share_page(const struct s2_holder *a, hpa_t *shared)
 
 	s2_batch_open(&batch, s2);
 	lock_take(&s2->lock);
-	outer = s2_walk_to(&c, s2, a->gpa);
+	outer = s2_walk_to(&c, s2, a.gpa);
 	s2_hint_unfold(&c, 1);
 	*shared = s2_entry_hpa(c.format, c.entry);
 	status = judge_page(&c);
@@ -81,36 +81,47 @@ static u64 merged(struct s2_change *change)
 	return s2_entry_over(f, s2_withheld(f, change->leaf), merge->shared);
 }
 
-enum status s2_merge(struct s2_rmap *rmap, struct s2_holder *a, struct s2_holder *b)
+enum status s2_merge_pages(struct s2_place a, struct s2_place b)
 {
-	struct merge merge = {.change = {.at = b->gpa, .judge = judge_other, .replace = merged}};
-	struct s2 *s2_a = a->member->s2, *s2_b = b->member->s2;
+	struct merge merge = {.change = {.at = b.gpa, .judge = judge_other, .replace = merged}};
 	enum status status;
 
-	if (a == b || s2_a->inside[0] != s2_b->inside[0]) {
+	if ((a.s2 == b.s2 && a.gpa.v == b.gpa.v) || a.s2->inside[0] != b.s2->inside[0]) {
 		return INVALID;
 	}
-	if (load_relaxed(&s2_b->hinted)) { /* no leaf that has the hint is claimed */
-		s2_unhint(s2_b, b->gpa, s2_b->inside[0] + 1);
+	if (load_relaxed(&b.s2->hinted)) { /* no leaf that has the hint is claimed */
+		s2_unhint(b.s2, b.gpa, b.s2->inside[0] + 1);
 	}
-	s2_share_begin(s2_a);
-	s2_share_begin(s2_b);
+	s2_share_begin(a.s2);
+	s2_share_begin(b.s2);
 	status = share_page(a, &merge.shared);
 	if (status != OK) {
 		return status;
 	}
-	status = s2_change_leaf(s2_b, &merge.change);
+	status = s2_change_leaf(b.s2, &merge.change);
 	if (status == OK && !merge.equal) {
 		status = DENIED;
 	}
+	if (status != OK) {
+		s2_memory_put(merge.shared, a.s2->inside[0] + 1);
+		/* If it is the last holder again, it need not fault for that. */
+		s2_cow_fault(a.s2, a.gpa, hpa_none(), 0);
+	}
+	return status;
+}
+
+static struct s2_place place_of(const struct s2_holder *holder)
+{
+	return (struct s2_place){.s2 = holder->member->s2, .gpa = holder->gpa};
+}
+
+enum status s2_merge(struct s2_rmap *rmap, struct s2_holder *a, struct s2_holder *b)
+{
+	enum status status = s2_merge_pages(place_of(a), place_of(b));
+
 	if (status == OK || status == EXISTS) {
 		s2_rmap_correct(rmap, a);
 		s2_rmap_correct(rmap, b);
-	}
-	if (status != OK) {
-		s2_memory_put(merge.shared, s2_a->inside[0] + 1);
-		/* If it is the last holder again, it need not fault for that. */
-		s2_cow_fault(s2_a, a->gpa, hpa_none(), 0);
 	}
 	return status;
 }

@@ -128,7 +128,7 @@ enum status store_disk_alloc(u32 wanted, u32 *first, u32 *count)
 	if (run.count > 0) {
 		bitmap_set_range(disk.used, run.first, run.first + run.count);
 		disk.next = run.first + run.count;
-		store_disk_stats.disk_used += run.count;
+		count_add(&store_disk_stats.disk_used, run.count);
 	}
 	lock_drop(&disk.lock);
 	*first = run.first;
@@ -140,7 +140,7 @@ void store_disk_free(u32 slot)
 {
 	lock_take(&disk.lock);
 	bitmap_clear(disk.used, slot);
-	store_disk_stats.disk_used--;
+	count_add(&store_disk_stats.disk_used, -1);
 	lock_drop(&disk.lock);
 }
 

@@ -18,6 +18,12 @@ static struct {
 	u64 charged; /* atomic */
 } machine;
 
+/* What is no guest's: the pool's frames, and those that guests share. */
+static u64 not_charged(void)
+{
+	return load_relaxed(&store_pool_stats.mem_used_total) / PAGE_SIZE + swap_machine_shared();
+}
+
 u64 swap_machine_max(void)
 {
 	return machine.max;
@@ -25,8 +31,7 @@ u64 swap_machine_max(void)
 
 u64 swap_machine_charged(void)
 {
-	return load_relaxed(&machine.charged) +
-	       load_relaxed(&store_pool_stats.mem_used_total) / PAGE_SIZE;
+	return load_relaxed(&machine.charged) + not_charged();
 }
 
 /* ---- Life ----------------------------------------------------------------------------------- */
@@ -156,6 +161,8 @@ static void forget_page(struct swap *swap, u64 number)
 		swap_discard_slot(swap, swap_slot(word));
 	} else if (swap_state(word) == SWAP_RESIDENT) {
 		swap_uncharge(swap, 1);
+	} else if (swap_state(word) == SWAP_SHARED) {
+		swap_count_sharing(-1);
 	}
 	swap_drop_kept(swap, number);
 	page->newcomer = 0;
@@ -248,6 +255,7 @@ static void take_census(const struct swap *swap, struct swap_census *c)
 
 		c->untouched += swap_state(word) == SWAP_UNTOUCHED;
 		c->resident += swap_state(word) == SWAP_RESIDENT;
+		c->shared += swap_state(word) == SWAP_SHARED;
 		if (swap_state(word) == SWAP_STORED) {
 			c->stored[store_kind_of(swap_slot(word))]++;
 		}
@@ -268,9 +276,8 @@ bool swap_charge(struct swap *swap, u64 pages)
 {
 	u64 own = atomic_add(&swap->charged, pages);
 	u64 all = atomic_add(&machine.charged, pages);
-	u64 pool = load_relaxed(&store_pool_stats.mem_used_total) / PAGE_SIZE;
 
-	if (own <= load_relaxed(&swap->max) && all + pool + SLACK <= machine.max) {
+	if (own <= load_relaxed(&swap->max) && all + not_charged() + SLACK <= machine.max) {
 		return true;
 	}
 	swap_uncharge(swap, pages);

@@ -173,7 +173,8 @@ static enum status wait_for_room(struct swap *swap)
 	return status;
 }
 
-enum status swap_fault(struct vm *vm, gpa_t at)
+static enum status fault(struct vm *vm, gpa_t at,
+			 enum status (*answer)(struct swap *swap, u64 page))
 {
 	struct swap *swap = vm->swap;
 	enum status status;
@@ -181,10 +182,20 @@ enum status swap_fault(struct vm *vm, gpa_t at)
 	if (!begin_fault(swap)) {
 		return AGAIN;
 	}
-	status = bring(swap, vm_ram_offset(&vm->ram, at) / PAGE_SIZE);
+	status = answer(swap, vm_ram_offset(&vm->ram, at) / PAGE_SIZE);
 	if (status == NOMEM) {
 		atomic_add(&swap->totals.counters.direct_reclaim, 1);
 	}
 	atomic_sub(&swap->faulting, 1);
 	return status == NOMEM ? wait_for_room(swap) : status;
+}
+
+enum status swap_fault(struct vm *vm, gpa_t at)
+{
+	return fault(vm, at, bring);
+}
+
+enum status swap_fault_shared(struct vm *vm, gpa_t at)
+{
+	return fault(vm, at, swap_unshare);
 }

@@ -2,12 +2,13 @@
  * Pages that their guest gives up: records, charges and slots follow the table.
  *
  *     RESIDENT -> LEAVING          unmapped, the batch is open: faults come again
+ *     SHARED   -> LEAVING          likewise; its frame may have other holders
  *     STORED   -> LEAVING_STORED   its slot is still there
  *     after the close              UNTOUCHED: uncharged, or its slot is free
  *
- * Only what the policy knows may leave: a page that became resident since its newcomers were
- * admitted hangs on their list, and stays. It was touched just now, so it is hardly free. What a
- * fault has (BUSY), and what is in flight, stays likewise.
+ * Of RESIDENT pages only those that the policy knows may leave: a page that became resident since
+ * its newcomers were admitted hangs on their list, and stays. It was touched just now, so it is
+ * hardly free. What a fault has (BUSY), and what is in flight, stays likewise.
  */
 #include "swap_internal.h"
 
@@ -27,6 +28,9 @@ static u64 leaving(const struct swap *swap, u64 page, u64 word)
 	if (swap_state(word) == SWAP_STORED) {
 		return word - SWAP_STORED + SWAP_LEAVING_STORED;
 	}
+	if (swap_state(word) == SWAP_SHARED) {
+		return SWAP_LEAVING_SHARED;
+	}
 	return swap_state(word) == SWAP_RESIDENT && swap_is_known(&swap->choice, page)
 		       ? SWAP_LEAVING
 		       : 0;
@@ -43,9 +47,14 @@ static void put_back(struct swap *swap, u64 page)
 {
 	u64 word = load_relaxed(&swap->pages[page].word);
 
-	swap_release(&swap->pages[page], swap_state(word) == SWAP_LEAVING
-						 ? SWAP_RESIDENT
-						 : word - SWAP_LEAVING_STORED + SWAP_STORED);
+	if (word == SWAP_LEAVING) {
+		word = SWAP_RESIDENT;
+	} else if (word == SWAP_LEAVING_SHARED) {
+		word = SWAP_SHARED;
+	} else {
+		word = word - SWAP_LEAVING_STORED + SWAP_STORED;
+	}
+	swap_release(&swap->pages[page], word);
 }
 
 /* Pages side by side that are all taken; what cannot be unmapped was not to leave. */
@@ -125,9 +134,11 @@ static void settle_page(struct swap *swap, u64 page)
 {
 	u64 word = load_relaxed(&swap->pages[page].word);
 
-	if (swap_state(word) == SWAP_LEAVING) {
+	if (word == SWAP_LEAVING) {
 		swap_uncharge(swap, 1);
 		swap_drop_kept(swap, page);
+	} else if (word == SWAP_LEAVING_SHARED) {
+		swap_count_sharing(-1);
 	} else if (swap_state(word) == SWAP_LEAVING_STORED) {
 		swap_discard_slot(swap, swap_slot(word));
 	} else {

@@ -15,6 +15,7 @@ enum swap_state {
 	SWAP_BUSY,
 	SWAP_LEAVING,
 	SWAP_LEAVING_STORED, /* with its slot */
+	SWAP_SHARED,
 };
 #define SWAP_STATE_BITS 3
 #define SWAP_STATE BITS(SWAP_STATE_BITS - 1, 0)
@@ -43,6 +44,9 @@ static inline u64 swap_word_stored(u64 slot)
 {
 	return slot << SWAP_STATE_BITS | SWAP_STORED;
 }
+
+/* Of pages that leave: a SHARED one was nobody's charge. */
+#define SWAP_LEAVING_SHARED (BIT(SWAP_STATE_BITS) | SWAP_LEAVING)
 
 /* What S2_STORED entries say: the record says the rest. */
 #define SWAP_PAYLOAD 1
@@ -108,6 +112,17 @@ struct swap_writes *swap_writes_create(void);
 /* swap_refold.c. Some blocks of this guest that were split are put together, if there is room. A
  * bounded piece of work, with no lock and no batch open. */
 void swap_refold(struct swap *swap);
+/* swap_out.c. With the lock, and no batch open. A page that is in no list is to go with others. */
+void swap_add_victim(struct swap *swap, u32 page);
+/* Takes away those that were added. Returns how many frames are free. */
+u64 swap_take_away(struct swap *swap);
+/* Tells the pages of a block of 2 MiB apart. False: it is unknown, or there is no memory. */
+bool swap_split_block(struct swap *swap, u32 block);
+
+/* swap_share.c. `sharing` changes by so many pages. */
+void swap_count_sharing(s64 pages);
+/* The page is SHARED, and the guest writes. */
+enum status swap_unshare(struct swap *swap, u64 page);
 
 /* swap_stall.c. Around what a vCPU waits for memory in. */
 void swap_stall_begin(struct swap *swap);

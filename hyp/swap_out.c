@@ -59,7 +59,7 @@ void swap_admit_newcomers(struct swap *swap)
 
 /* ---- Which: blocks of 2 MiB ------------------------------------------------------------------ */
 
-static void add_victim(struct swap *swap, u32 page)
+void swap_add_victim(struct swap *swap, u32 page)
 {
 	swap->victims[swap->victim_count++] = page;
 }
@@ -87,11 +87,29 @@ static void take_parts(struct swap *swap, u32 block, bool is_cold)
 	for (u32 page = first; page < first + SWAP_BLOCK_PAGES; page++) {
 		if (is_cold && swap->victim_count < SWAP_RUN_MAX) {
 			reclaim_let_go(&swap->choice, page);
-			add_victim(swap, page);
+			swap_add_victim(swap, page);
 		} else {
 			admit(swap, page);
 		}
 	}
+}
+
+bool swap_split_block(struct swap *swap, u32 block)
+{
+	struct s2_batch batch;
+	bool is_split;
+
+	if (!swap_is_known(&swap->blocks, block)) {
+		return false;
+	}
+	reclaim_forget(&swap->blocks, block);
+	s2_batch_open(&batch, &swap->vm->s2);
+	is_split = split(swap, block, &batch);
+	s2_batch_close(&batch);
+	if (is_split) {
+		take_parts(swap, block, false);
+	}
+	return is_split;
 }
 
 /* Pages that the policy has to choose among. */
@@ -175,7 +193,7 @@ static void choose_pages(struct swap *swap, u64 wanted)
 		scanned++;
 		active += accessed;
 		if (choice->policy->judge(choice, page, accessed)) {
-			add_victim(swap, page);
+			swap_add_victim(swap, page);
 		}
 	}
 	atomic_add(&swap->totals.counters.pgscan, scanned);
@@ -194,7 +212,7 @@ static void choose_refused(struct swap *swap, u64 wanted)
 		if (page == RECLAIM_NONE) {
 			return;
 		}
-		add_victim(swap, page);
+		swap_add_victim(swap, page);
 	}
 }
 
@@ -229,6 +247,12 @@ static void unmap_victims(struct swap *swap)
 	swap->victim_count = count;
 }
 
+u64 swap_take_away(struct swap *swap)
+{
+	unmap_victims(swap);
+	return swap_put_away(swap);
+}
+
 /* ---- The run -----------------------------------------------------------------------------------
  */
 
@@ -243,8 +267,7 @@ static u64 run(struct swap *swap, u64 wanted)
 	if (swap->victim_count == 0) {
 		return 0;
 	}
-	unmap_victims(swap);
-	freed = swap_put_away(swap);
+	freed = swap_take_away(swap);
 	atomic_add(&swap->totals.counters.swap_runs, 1);
 	return freed;
 }

@@ -5,23 +5,26 @@
  *
  *     {"time_ns":n, "guest_memory_max":bytes, "guest_memory_current":bytes,
  *      "store":{"reject_compress_poor":n, ..., "mem_used_total":bytes, ...},
+ *      "ksm":{every KSM_COUNTERS},
  *      "guests":[{"id":1, "name":"", ...}]}
  *
  * and a guest's part in it, which the summary has, too, as "swap":
  *
  *     {"memory_current":bytes, "memory_min":bytes, "memory_high":bytes, "memory_max":bytes,
  *      "active_permille":n, "some_us":n, "full_us":n, "wss_pages":n, "age_rounds":n, "age_ticks":n,
- * "age_pages":[n, ...], "pages_total":n, "pages_untouched":n, "pages_resident":n, for each store
- * "pages_NAME":n, and in Linux's words how many pages it got and gave back, every SWAP_COUNTERS}
+ * "age_pages":[n, ...], "pages_total":n, "pages_untouched":n, "pages_resident":n,
+ *      "ksm_merging_pages":n (in shared frames), for each store "pages_NAME":n, and in Linux's
+ * words how many pages it got and gave back, every SWAP_COUNTERS}
  *
  * Pages are counted record by record while the guest's faults wait, so they add up:
- * untouched + resident + those in stores == total; pgsteal == what stores got; and what they got,
- * less what they gave back and pgdiscard, is what they have.
+ * untouched + resident + shared + those in stores == total; pgsteal == what stores got; and what
+ * they got, less what they gave back and pgdiscard, is what they have.
  */
 #include "hyp/swap_stats.h"
 
 #include "hyp/console.h"
 #include "hyp/json.h"
+#include "hyp/ksm.h"
 #include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
 #include "hyp/swap.h"
@@ -75,6 +78,7 @@ static void put_swap(struct json *json, struct swap *swap)
 	json_field(json, "pages_total", c.total);
 	json_field(json, "pages_untouched", c.untouched);
 	json_field(json, "pages_resident", c.resident);
+	json_field(json, "ksm_merging_pages", c.shared);
 	for (u32 kind = 0; kind < STORE_KINDS; kind++) {
 		json_field(json, names[kind].pages, c.stored[kind]);
 		json_field(json, names[kind].out, t.out[kind]);
@@ -111,12 +115,25 @@ static void put_store(struct json *json)
 	json_close(json, '}');
 }
 
+static void put_ksm(struct json *json)
+{
+	struct ksm_counters c = ksm_counters();
+
+	json_key(json, "ksm");
+	json_open(json, '{');
+#define X(name) json_field(json, #name, c.name);
+	KSM_COUNTERS(X)
+#undef X
+	json_close(json, '}');
+}
+
 void swap_stats_put_machine(struct json *json)
 {
 	if (swap_machine_max() > 0) {
 		json_field(json, "guest_memory_max", swap_machine_max() * PAGE_SIZE);
 		json_field(json, "guest_memory_current", swap_machine_charged() * PAGE_SIZE);
 		put_store(json);
+		put_ksm(json);
 	}
 }
 

@@ -197,6 +197,11 @@ static enum status copy_page(struct vm *vm, gpa_t at)
 	return status == NOMEM ? NOMEM : AGAIN;
 }
 
+static enum status write_shared(struct vm *vm, gpa_t at)
+{
+	return vm->swap ? swap_fault_shared(vm, at) : copy_page(vm, at);
+}
+
 /* The leaf does not let the guest do what it tries. */
 static enum status change_unless_held(struct vm *vm, const struct exit *exit, struct s2_leaf leaf)
 {
@@ -205,7 +210,7 @@ static enum status change_unless_held(struct vm *vm, const struct exit *exit, st
 	atomic_add(&vm->changing, 1);
 	if (!is_held(vm, exit->gpa, leaf.level)) {
 		status = leaf.shared && (exit->access & ACCESS_WRITE)
-				 ? copy_page(vm, exit->gpa)
+				 ? write_shared(vm, exit->gpa)
 				 : give_back(vm, exit->gpa, leaf.level);
 	}
 	atomic_sub(&vm->changing, 1);

@@ -222,6 +222,7 @@ static void print_overcommit(const struct config *config, u64 memory)
 	printf(" / %s = %llu.%02llu, by %s into", size, (unsigned long long)hundredths / 100,
 	       (unsigned long long)hundredths % 100, config->reclaim->name);
 	print_stores(config);
+	printf("%s", config->ksm ? ", equal pages shared" : "");
 }
 
 static void print_plan(const struct check *check)

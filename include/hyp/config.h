@@ -74,6 +74,7 @@ struct config {
 	u64 zswap_max; /* bytes of the pool */
 	u64 swap_disk; /* bytes of the machine's disk CONFIG_SWAP_DISK for pages; 0: none */
 	u32 stats_ms;  /* between two samples of the counters; 0: none */
+	bool ksm;      /* equal pages are looked for from the start: hyp/ksm.h */
 
 	struct config_vm vms[CONFIG_VMS_MAX];
 };

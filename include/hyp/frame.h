@@ -17,7 +17,7 @@
  *
  * A block with more than one reference is shared, whatever its type, and no guest writes it
  * (hyp/s2_share.h). GUEST and `owner` tell for whom it was allocated: a clone may hold it for
- * longer than that guest lives. SHARED is for bytes that were no single guest's from the start.
+ * longer than that guest lives. SHARED is for bytes that are no single guest's.
  *
  * I4: a type changes only when the references are gone (or, GUEST <-> SHARED, by the last holder);
  * a FRAME_TABLE or FRAME_HYP is never mapped for a guest: s2_map refuses it.
@@ -103,10 +103,10 @@ void frame_get(hpa_t a);
 bool frame_put(hpa_t a);
 
 /*
- * GUEST becomes SHARED or SHARED becomes GUEST; the caller holds the only reference. The first word
- * (gfn) is left to the caller.
+ * GUEST becomes SHARED or SHARED becomes GUEST, and `owner` whose it is; the caller holds the only
+ * reference. The first word (gfn) is left to the caller.
  */
-void frame_retype(hpa_t head, enum frame_type type);
+void frame_retype(hpa_t head, enum frame_type type, u16 owner);
 
 /*
  * Makes each 2^order part of the block at `head` a block of its own, with the block's type and

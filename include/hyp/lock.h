@@ -6,6 +6,8 @@
  *     operator < vm < view < swap < s2 < rmap < vgic < device < log < sched
  *         < ident < pool < frame < console
  *
+ * Of two locks of a kind the second is only tried (lock_try).
+ *
  * The hypervisor runs with interrupts masked, so no lock needs an interrupt-safe form. Nothing
  * unbounded runs under a lock (I7), and a stage-2 fault takes none that is VM-wide (I8).
  */

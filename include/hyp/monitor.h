@@ -66,6 +66,7 @@ void monitor_wss(u32 count, char **words);
 void monitor_access(u32 count, char **words);
 void monitor_mem_max(u32 count, char **words);
 void monitor_reclaim(u32 count, char **words);
+void monitor_ksm(u32 count, char **words);
 
 /* monitor_dump.c */
 void monitor_dump(u32 count, char **words);

@@ -103,8 +103,14 @@ struct s2_holder *s2_next_holder(struct s2_rmap *rmap, hpa_t frame, struct s2_ho
 /* The holder's page may be in another frame now; s2_merge() says so itself. */
 void s2_rmap_correct(struct s2_rmap *rmap, struct s2_holder *holder);
 
+/* A page of a space. */
+struct s2_place {
+	struct s2 *s2;
+	gpa_t gpa;
+};
+
 /*
- * If the pages of `a` and `b` have equal bytes, `b` gets the frame of `a`, and its own goes. Each
+ * If the pages at `a` and `b` have equal bytes, `b` gets the frame of `a`, and its own goes. Each
  * space has one round of invalidation, `a` only if it could write. Bytes are compared when nobody
  * can write them; a guest that writes then waits a little. Not within a walk or with a batch of
  * this CPU's open.
@@ -113,6 +119,9 @@ void s2_rmap_correct(struct s2_rmap *rmap, struct s2_holder *holder);
  * NOENT: nothing is mapped at one of them. INVALID: one is no leaf of level 0 over memory that is
  * counted, or the spaces' pages differ in size. AGAIN: somebody else changes one of them.
  */
+enum status s2_merge_pages(struct s2_place a, struct s2_place b);
+
+/* The same of holders, which are in the map where they are now. */
 enum status s2_merge(struct s2_rmap *rmap, struct s2_holder *a, struct s2_holder *b);
 
 #endif

@@ -10,16 +10,18 @@
  * take no lock (I8):
  *
  *     UNTOUCHED  zero, or the image that lies there      -> BUSY
- *     RESIDENT   in a frame that is mapped               -> FLIGHT (reclaim alone, with the lock)
+ *     RESIDENT   in a frame that is mapped               -> FLIGHT, BUSY (with the lock alone)
  *     FLIGHT     unmapped, and not stored yet            -> BUSY: stored; or a fault wants it back
  *     STORED     in a slot                               -> BUSY
+ *     SHARED     in a frame with other holders (ksm.h)   -> BUSY: the guest writes
  *     BUSY       somebody has it: look again             -> any
  *     LEAVING, LEAVING_STORED   given up by the guest, of which CPUs do not all know yet
  *
  * In the table a page that is FLIGHT or STORED is an S2_STORED entry; the record tells more.
  *
- * Charges are counted in pages of 4 KiB: RESIDENT and FLIGHT pages, and the pool's frames. A fault
- * that would exceed what the guest, or all guests, may have makes room first.
+ * Charges are counted in pages of 4 KiB: a guest has its RESIDENT and FLIGHT pages, the machine the
+ * pool's frames and the shared ones, too. A fault that would exceed what the guest, or all guests,
+ * may have makes room first.
  */
 #ifndef HYP_SWAP_H
 #define HYP_SWAP_H
@@ -38,6 +40,7 @@
 	X(pgputback)	      /* in flight, and mapped again, as no store took them */             \
 	X(pgdiscard)	      /* stored, and given up by the guest */                              \
 	X(swpout_clean)	      /* stored, as the disk's slot had the very bytes: not written */     \
+	X(cow_ksm)	      /* shared, and the guest's own again, as it wrote */                 \
 	X(workingset_refault) /* brought back from a store */                                      \
 	X(swap_ra)	      /* of those, read from the disk beside one that was wanted */        \
 	X(swap_ra_hit)	      /* and accessed before the next was read from there */               \
@@ -65,13 +68,13 @@ struct swap_stall {
 /* A page's record. */
 struct swap_page {
 	u64 word;     /* a state and what it says; atomic */
-	u32 checksum; /* STORED: of the bytes */
+	u32 checksum; /* of the bytes: STORED, SHARED; RESIDENT: as they were once */
 	u32 newcomer; /* 1 + the page that became resident before, or 0; see swap->newcomers */
 };
 
 /* How many pages of a guest are where, as of one moment. */
 struct swap_census {
-	u64 untouched, resident, stored[STORE_KINDS], total;
+	u64 untouched, resident, shared, stored[STORE_KINDS], total;
 };
 
 /* And what has come and gone since the VM was built. */
@@ -143,6 +146,9 @@ void swap_end(struct vm *vm);
  */
 enum status swap_fault(struct vm *vm, gpa_t at);
 
+/* The guest wants to write to the page at `at`, whose frame has other holders, or had. Likewise. */
+enum status swap_fault_shared(struct vm *vm, gpa_t at);
+
 /*
  * Takes pages of this guest away: up to `pages`, and SWAP_RUN_MAX, of those that the policy lets
  * go. *freed: how many frames became free. AGAIN: another CPU is at it. Not in a walk, nor with a
@@ -177,5 +183,9 @@ void swap_count(struct swap *swap, struct swap_census *census, struct swap_total
 /* Of the machine, in pages: what guests may have, and have; 0: there is no overcommit. */
 u64 swap_machine_max(void);
 u64 swap_machine_charged(void);
+
+/* SHARED pages of all guests, and the frames that they are in. */
+u64 swap_machine_sharing(void);
+u64 swap_machine_shared(void);
 
 #endif

@@ -12,7 +12,7 @@ import xml.etree.ElementTree
 import plot
 from common import Failure
 
-PART = {"id": 1, "name": "a_b's", "pages_total": 1024, "pages_untouched": 256, "pages_resident": 256, "pages_zero": 128,
+PART = {"id": 1, "name": "a_b's", "pages_total": 1024, "pages_untouched": 256, "pages_resident": 256, "ksm_merging_pages": 0, "pages_zero": 128,
         "pages_same": 128, "pages_zswap": 192, "pages_disk": 64, "pgsteal": 0, "workingset_refault": 0}
 STORE = {"mem_used_total": 1 << 20, "compr_data_size": 1 << 19, "mem_limit": 1 << 22}
 WORKLOADS = {"d1": {"runs": [{"kind": "zipf", "mib": 4, "window": 5, "clock": "machine", "progress": [[500, 10, 512], [1500, 20, 768]]},

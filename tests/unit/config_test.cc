@@ -217,6 +217,7 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 	tree.text("lamina,swap-disk", "2G")
 		.text("lamina,zswap-max", "64M")
 		.cells("lamina,stats-ms", {500});
+	tree.raw("lamina,ksm", "");
 	tree.begin("domU1").text("compatible", "xen,domain").cells("cpus", {1});
 	tree.text("memory", "256M").text("kernel", "Image").text("lamina,memory-min", "16M");
 	tree.text("lamina,memory-high", "128M").text("lamina,memory-max", "192M").end().end();
@@ -231,6 +232,7 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 	EXPECT_EQ(config.swap_disk, GIB(2));
 	EXPECT_EQ(config.zswap_max, MIB(64));
 	EXPECT_EQ(config.stats_ms, 500u);
+	EXPECT_TRUE(config.ksm);
 	EXPECT_EQ(config.vms[0].memory_min, MIB(16));
 	EXPECT_EQ(config.vms[0].memory_high, MIB(128));
 	EXPECT_EQ(config.vms[0].memory_max, MIB(192));
@@ -248,7 +250,18 @@ TEST(Config, what_is_not_said_of_overcommit_has_defaults)
 	EXPECT_EQ(parsed.config->stores, STORE_ALL);
 	EXPECT_EQ(parsed.config->zswap_max, MIB(128));
 	EXPECT_EQ(parsed.config->stats_ms, 0u);
+	EXPECT_FALSE(parsed.config->ksm);
 	EXPECT_EQ(parsed.config->vms[0].memory_max, 0u);
+}
+
+TEST(Config, pages_are_shared_under_overcommit_alone)
+{
+	Tree tree;
+
+	tree.begin("chosen").raw("lamina,ksm", "").whole_guest("domU1").end();
+	EXPECT_EQ(parse(tree.finish()).problems,
+		  Lines{"/chosen: lamina,ksm: pages are shared under overcommit alone (add "
+			"lamina,guest-memory)"});
 }
 
 TEST(Config, overcommit_that_makes_no_sense_is_refused)
@@ -276,6 +289,8 @@ TEST(Config, overcommit_that_makes_no_sense_is_refused)
 	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,stores", "disk"); }, nothing),
 		  Lines{"/chosen: lamina,stores = disk: there is no disk (add "
 			"lamina,swap-disk = \"1G\")"});
+	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,ksm", "on"); }, nothing),
+		  Lines{"/chosen: lamina,ksm = \"on\": want no value (the word alone)"});
 	EXPECT_EQ(problems([](Tree &t) { t.cells("lamina,stats-ms", {0}); }, nothing),
 		  Lines{"/chosen: lamina,stats-ms = <0>: out of range; want <10> to <3600000>"});
 	EXPECT_EQ(problems(nothing, [](Tree &t) { t.text("lamina,memory-min", "512M"); })[0],

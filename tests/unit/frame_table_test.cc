@@ -161,10 +161,12 @@ TEST_F(FrameTable, guest_frames_become_shared_and_back)
 {
 	hpa_t a = take(0);
 
-	frame_retype(a, FRAME_SHARED);
+	frame_retype(a, FRAME_SHARED, OWNER_NONE);
 	EXPECT_EQ(frame_count(FRAME_SHARED), 1u);
 	EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
-	frame_retype(a, FRAME_GUEST);
+	EXPECT_EQ(frame_count_owned(FRAME_SHARED, OWNER_NONE), 1u);
+	frame_retype(a, FRAME_GUEST, VM);
+	EXPECT_EQ(frame_count_owned(FRAME_GUEST, VM), 1u);
 	EXPECT_TRUE(frame_put(a));
 	EXPECT_EQ(frame_count(FRAME_SHARED), 0u);
 	EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
@@ -250,7 +252,7 @@ TEST_F(FrameMistake, table_frames_cannot_become_shared)
 {
 	hpa_t a = take(0, FRAME_TABLE);
 
-	EXPECT_DEATH(frame_retype(a, FRAME_SHARED), "does not hold");
+	EXPECT_DEATH(frame_retype(a, FRAME_SHARED, OWNER_NONE), "does not hold");
 }
 
 /* hyp_alloc zeroes, so its RAM must exist. */

@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "hyp/console.h"
+#include "hyp/ksm.h"
 #include "hyp/monitor.h"
 }
 
@@ -74,6 +75,32 @@ TEST_P(MonitorSwap, swap_says_where_pages_are)
 	EXPECT_TRUE(contains(text, "zswap"));
 	EXPECT_TRUE(contains(text, "512 KiB")) << "an eighth of them is zero\n" << text;
 	EXPECT_TRUE(contains(text, "of 32 MiB; the pool"));
+}
+
+TEST_P(MonitorSwap, ksm_is_turned_on_and_off_and_says_what_it_found)
+{
+	begin(0);
+	ASSERT_EQ(ksm_init(&config), OK);
+	for (u64 page = 0; page < 9; page++) {
+		ASSERT_EQ(write(vm, page, content(2, 1).data()), OK);
+	}
+	EXPECT_TRUE(contains(run("ksm"), "ksm is off"));
+	ksm_tick();
+	EXPECT_EQ(ksm_counters().full_scans, 0u);
+	EXPECT_TRUE(contains(run("ksm on"), "ksm is on"));
+	for (u64 round = 0; round < 4; round++) {
+		ksm_tick();
+	}
+	std::string text = run("ksm");
+
+	EXPECT_TRUE(contains(text, "pages_shared               1")) << text;
+	EXPECT_TRUE(contains(text, "pages_sharing              8")) << text;
+	EXPECT_TRUE(contains(run("swap"), "36 KiB")) << "nine pages are shared";
+	EXPECT_TRUE(contains(run("ksm perhaps"), "perhaps is neither on nor off"));
+	EXPECT_TRUE(ksm_is_on());
+	EXPECT_TRUE(contains(run("ksm off"), "ksm is off"));
+	EXPECT_FALSE(ksm_is_on());
+	ksm_fini();
 }
 
 TEST_P(MonitorSwap, wss_counts_rounds_and_access_draws_them)

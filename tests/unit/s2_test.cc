@@ -1159,7 +1159,7 @@ TEST_P(S2, memory_of_every_guest_may_be_mapped)
 
 	frame_split(block, 8);
 	for (hpa_t half : {block, hpa_add(block, MIB(1))}) {
-		frame_retype(half, FRAME_SHARED);
+		frame_retype(half, FRAME_SHARED, OWNER_NONE);
 	}
 	ASSERT_EQ(s2_map(&s2, gpa(MIB(2)), block, MIB(2), kRwx, S2_ERROR), OK);
 	expect_maps(MIB(3), block.v + MIB(1), "shared memory");

@@ -85,6 +85,8 @@ class SwapTest : public testing::TestWithParam<S2Kind>
 			s2_destroy(&vms[i]->s2);
 		}
 		EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
+		EXPECT_EQ(frame_count(FRAME_SHARED), 0u);
+		EXPECT_EQ(swap_machine_sharing(), 0u);
 		EXPECT_EQ(frame_count(FRAME_TABLE), 0u);
 		if (built) {
 			EXPECT_EQ(swap_machine_charged(), 0u);
@@ -176,9 +178,9 @@ class SwapTest : public testing::TestWithParam<S2Kind>
 			outs += t.out[kind];
 			ins += t.in[kind];
 		}
-		EXPECT_EQ(c.untouched + c.resident + stored, c.total);
+		EXPECT_EQ(c.untouched + c.resident + c.shared + stored, c.total);
 		EXPECT_EQ(c.resident, s->charged);
-		EXPECT_EQ(c.resident * PAGE_SIZE, vm_memory_current(of));
+		EXPECT_EQ((c.resident + c.shared) * PAGE_SIZE, vm_memory_current(of));
 		outs += t.counters.swpout_clean;
 		EXPECT_EQ(t.counters.pgsteal, outs);
 		EXPECT_EQ(t.counters.workingset_refault, ins);

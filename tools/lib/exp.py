@@ -10,6 +10,7 @@ import re
 
 import machine
 import run
+import sharing
 import wss
 from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
 from config import Config, get_lines, get_property, put_property, put_strings
@@ -38,7 +39,7 @@ def guest_faults(guest, before):
     """What does not add up in a guest's part of a sample, in sentences."""
     stored = sum(guest[name] for name in STORED)
     outs, ins = sum(guest[name] for name in OUTS), sum(guest[name] for name in INS)
-    pages = guest["pages_untouched"] + guest["pages_resident"] + stored
+    pages = guest["pages_untouched"] + guest["pages_resident"] + guest["ksm_merging_pages"] + stored
     if pages != guest["pages_total"]:
         yield f"{pages} pages are somewhere, of {guest['pages_total']}"
     if guest["pgsteal"] != outs:
@@ -129,6 +130,9 @@ def rounds_text(summary):
     rounds = sum(guest["s2"]["batches"] for guest in summary["guests"])
     stolen = sum(guest["swap"]["pgsteal"] for guest in summary["guests"])
     kicks = sum(guest["s2"]["kicks"] for guest in summary["guests"])
+    merged = summary["ksm"]["pages_merged"]
+    if merged > 0:  # each of them in a round of its own, and its next write, too
+        return f"shootdown: {rounds} rounds for {stolen} pages taken away and {merged} merged; {kicks} CPUs made to leave their guest"
     if stolen == 0:
         return "shootdown: no page was taken away"
     return (f"shootdown: {rounds} rounds for {stolen} pages taken away, 1 for {stolen / max(rounds, 1):.0f} "
@@ -181,6 +185,7 @@ def judge(folder, status, wanted):
         file.write(json.dumps(summary, indent=2) + "\n")
     faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
     lines = [*table(summary, summary["workloads"]), *disk_text(summary), rounds_text(summary), *wss.report(samples, summary),
+             *sharing.report(samples),
              f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
     return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
 

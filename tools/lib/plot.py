@@ -23,6 +23,7 @@ from exp import read_samples
 Series = namedtuple("Series", "key label colour plots optional", defaults=(False,))
 SERIES = (
     Series("pages_resident", "resident", "#4477aa", ("stack",)),
+    Series("ksm_merging_pages", "shared", "#66ccee", ("stack",)),
     Series("pages_zswap", "zswap", "#ee6677", ("stack", "stores")),
     Series("pages_disk", "disk", "#aa3377", ("stack", "stores")),
     Series("pages_same", "same", "#228833", ("stack", "stores")),
