@@ -81,7 +81,9 @@ SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
 	$(ACCEL:%=--accel %) $(LOG:%=--log %) $(BATCH:%=--batch)
-READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests
+READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests $(DISKS)
+# Made for configurations that name it: it is large, and Debian's packages are downloaded for it.
+DISKS = $(if $(shell grep -s debian-root.ext4 $(CONFIG)),build/guest/arm64/debian-root.ext4)
 
 all: $(READY)
 
@@ -105,7 +107,7 @@ qemu-cmd: $(READY)
 gdb: $(READY)
 	$(Q)$(call RUN,gdb) $(CONFIG)
 
-check: $(H)/check-$(ARCH) | build/setup.host
+check: $(H)/check-$(ARCH) $(DISKS) | build/setup.host
 	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
 
 # The other architecture's, by another make: what both would build is there before.
@@ -178,6 +180,11 @@ $(G)/wsgen: guest/linux/wsgen.c Makefile | build/setup.host
 $(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(G)/wsgen $(DEBIAN)/setup.$(ARCH)
 	$(call say,CPIO)
 	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $@ $(G)/ticks $(G)/wsgen
+
+# A disk with Debian. The kernel and the ramdisk only bring it up, so a newer one is no reason to make it again.
+build/guest/arm64/debian-root.ext4: tools/debian-root $(shell find guest/debian -type f) | \
+		build/guest/arm64/vmlinuz build/guest/arm64/initramfs.cpio.gz build/setup.host
+	$(Q)tools/debian-root $(@D)/vmlinuz $(@D)/initramfs.cpio.gz $@
 
 # Host: the same core, with sanitizers.
 # One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
