@@ -82,7 +82,9 @@ SECONDS = 600
 
 RUN = tools/lamina $(1) --arch $(ARCH) $(CPU:%=--cpu %) $(SMP:%=--smp %) $(MEM:%=--mem %) $(ICOUNT:%=--icount) \
 	$(ACCEL:%=--accel %) $(SWAP_DISK:%=--swap-disk %) $(DISK:%=--disk %) $(LOG:%=--log %) $(BATCH:%=--batch)
-READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests
+READY = $(B)/lamina.bin $(H)/check-$(ARCH) guests $(DISKS)
+# Made for configurations that name it: it is large, and Debian's packages are downloaded for it.
+DISKS = $(if $(shell grep -s debian-root.ext4 $(CONFIG)),build/guest/arm64/debian-root.ext4)
 
 all: $(READY)
 
@@ -106,7 +108,7 @@ qemu-cmd: $(READY)
 gdb: $(READY)
 	$(Q)$(call RUN,gdb) $(CONFIG)
 
-check: $(H)/check-$(ARCH) | build/setup.host
+check: $(H)/check-$(ARCH) $(DISKS) | build/setup.host
 	$(Q)tools/lamina check --arch $(ARCH) $(CONFIG)
 
 # The other architecture's, by another make: what both would build is there before.
@@ -114,7 +116,11 @@ pc-ready: $(H)/check-x86_64 $(AML_x86_64) build/debian/x86_64/setup.x86_64
 	$(Q)$(MAKE) --no-print-directory ARCH=x86_64 ready
 ready: $(READY)
 
-test: $(READY) pc-ready $(H)/oracle $(H)/replay $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
+# Beside compiling, as it takes minutes; where packages cannot be had, its tests say so.
+debian-disk: guests
+	$(Q)tests/boot/debian/make-root || [ $$? = 77 ]
+
+test: $(READY) pc-ready debian-disk $(H)/oracle $(H)/replay $(H)/unit/all $(H)/model/all $(H)/race/all $(H)/steps/all $(FUZZ)
 	$(Q)tests/run --fuzz-seconds $(FUZZ_SECONDS) $(if $(ONLY),--only '$(ONLY)')
 
 soak: $(H)/model/all
@@ -179,6 +185,11 @@ $(G)/wsgen: guest/linux/wsgen.c Makefile | build/setup.host
 $(G)/initramfs.cpio.gz: tools/initramfs guest/linux/init $(G)/ticks $(G)/wsgen $(DEBIAN)/setup.$(ARCH)
 	$(call say,CPIO)
 	$(Q)tools/initramfs $(DEBIAN)/root guest/linux/init $@ $(G)/ticks $(G)/wsgen
+
+# A disk with Debian. The kernel and the ramdisk only bring it up, so a newer one is no reason to make it again.
+build/guest/arm64/debian-root.ext4: tools/debian-root $(shell find guest/debian -type f) | \
+		build/guest/arm64/vmlinuz build/guest/arm64/initramfs.cpio.gz build/setup.host
+	$(Q)tools/debian-root $(@D)/vmlinuz $(@D)/initramfs.cpio.gz $@
 
 # Host: the same core, with sanitizers.
 # One set of objects for each sanitizer; the core and the tests of that kind, linked into one program.
@@ -273,7 +284,7 @@ clean:
 distclean:
 	$(Q)rm -rf build
 
-.PHONY: all ready pc-ready run exp plot sweep qemu-cmd gdb check test soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
+.PHONY: all ready pc-ready run exp plot sweep qemu-cmd gdb check test debian-disk soak bench bench-boot bench-exits bench-s2 replay mutants coverage size guests format lint tags help \
 	clean distclean
 .DELETE_ON_ERROR:
 .SECONDARY:
