@@ -168,28 +168,37 @@ static void begin_swap_disk(void)
 	}
 }
 
-/* Guests have too much memory for the machine: it is taken away where it is not used. */
-static void begin_overcommit(const struct config *config)
+static void begin_chores(const struct config *config)
+{
+	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
+	sched_every_somewhere(KSM_TICK_MS, ksm_tick);
+	if (config->stats_ms > 0) {
+		sched_every(config->stats_ms, swap_stats_sample);
+	}
+}
+
+/* Guests have too much memory for the machine: it is taken away where it is not used. False: that
+ * cannot be, and they must not run without. */
+static bool begin_overcommit(const struct config *config)
 {
 	if (config->guest_memory == 0) {
-		return;
+		return true;
 	}
 	if (config->swap_disk > 0 && (config->stores & BIT(STORE_disk))) {
 		begin_swap_disk();
 	}
 	if (swap_init(config) != OK || ksm_init(config) != OK) {
-		panic("no memory for the records of pages that are stored, or may be shared");
+		log_error("config: /chosen: lamina,guest-memory: there is no memory for the "
+			  "records of guests' pages: no guest is started");
+		return false;
 	}
 	if (frame_count(FRAME_FREE) < swap_machine_max()) {
 		log_warn("config: /chosen: lamina,guest-memory is more than the %llu MiB that are "
 			 "free",
 			 (unsigned long long)frame_count(FRAME_FREE) * PAGE_SIZE / MIB(1));
 	}
-	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
-	sched_every_somewhere(KSM_TICK_MS, ksm_tick);
-	if (config->stats_ms > 0) {
-		sched_every(config->stats_ms, swap_stats_sample);
-	}
+	begin_chores(config);
+	return true;
 }
 
 /* One bad guest does not stop the others. */
@@ -270,8 +279,9 @@ noreturn_fn void hyp_main(void)
 	if (needs_disks(&config)) {
 		disks_open(info);
 	}
-	begin_overcommit(&config);
-	build_guests(&config);
+	if (begin_overcommit(&config)) {
+		build_guests(&config);
+	}
 	banner_keys();
 
 	sched_every(HOUSEKEEPING_MS, console_tick);
