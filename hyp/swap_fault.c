@@ -132,11 +132,23 @@ static enum status rescue(struct swap *swap, u64 page, u64 word)
 	return status;
 }
 
-/* ---- The fault ------------------------------------------------------------------------------- */
+/* ---- From wherever it is --------------------------------------------------------------------- */
 
-static enum status bring(struct swap *swap, u64 page)
+/* Where a page is whose record says `word`, and which a fault can bring. */
+static enum swap_source source_of(u64 word)
 {
-	u64 word = load_acquire(&swap->pages[page].word);
+	switch (swap_state(word)) {
+	case SWAP_FLIGHT:
+		return SWAP_FROM_FLIGHT;
+	case SWAP_STORED:
+		return (enum swap_source)(SWAP_FROM_STORES + store_kind_of(swap_slot(word)));
+	default:
+		return SWAP_FROM_FRESH;
+	}
+}
+
+static enum status bring(struct swap *swap, u64 page, u64 word)
+{
 	enum status status;
 
 	switch (swap_state(word)) {
@@ -152,6 +164,38 @@ static enum status bring(struct swap *swap, u64 page)
 	}
 }
 
+/* ---- What it took ---------------------------------------------------------------------------- */
+
+static void note(struct swap *swap, enum swap_source source, u64 since)
+{
+	swap_latency_note(&swap->totals.latency[source], arch_now() - since);
+}
+
+/* The record that was taken, if any was, said what is read here. */
+static enum status bring_noted(struct swap *swap, u64 page)
+{
+	u64 since = arch_now(), word = load_acquire(&swap->pages[page].word);
+	enum status status = bring(swap, page, word);
+
+	if (status == OK) {
+		note(swap, source_of(word), since);
+	}
+	return status;
+}
+
+static enum status unshare_noted(struct swap *swap, u64 page)
+{
+	u64 since = arch_now();
+	enum status status = swap_unshare(swap, page);
+
+	if (status == OK) {
+		note(swap, SWAP_FROM_SHARED, since);
+	}
+	return status;
+}
+
+/* ---- The fault ------------------------------------------------------------------------------- */
+
 /* Who looks at all records waits for us, or we for him. */
 static bool begin_fault(struct swap *swap)
 {
@@ -165,11 +209,13 @@ static bool begin_fault(struct swap *swap)
 
 static enum status wait_for_room(struct swap *swap)
 {
+	u64 since = arch_now();
 	enum status status;
 
 	swap_stall_begin(swap);
 	status = swap_make_room(swap);
 	swap_stall_end(swap);
+	swap_latency_note(&swap->room, arch_now() - since);
 	return status;
 }
 
@@ -192,10 +238,10 @@ static enum status fault(struct vm *vm, gpa_t at,
 
 enum status swap_fault(struct vm *vm, gpa_t at)
 {
-	return fault(vm, at, bring);
+	return fault(vm, at, bring_noted);
 }
 
 enum status swap_fault_shared(struct vm *vm, gpa_t at)
 {
-	return fault(vm, at, swap_unshare);
+	return fault(vm, at, unshare_noted);
 }

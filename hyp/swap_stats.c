@@ -14,11 +14,15 @@
  *      "active_permille":n, "some_us":n, "full_us":n, "wss_pages":n, "age_rounds":n, "age_ticks":n,
  * "age_pages":[n, ...], "pages_total":n, "pages_untouched":n, "pages_resident":n,
  *      "ksm_merging_pages":n (in shared frames), for each store "pages_NAME":n, and in Linux's
- * words how many pages it got and gave back, every SWAP_COUNTERS}
+ * words how many pages it got and gave back, every SWAP_COUNTERS,
+ *      "fault_latency":{"fresh":{"count":n, "ticks":n, "log2_ticks":[n, ...]}, every swap_source,
+ *      "room":{...}}}
  *
  * Pages are counted record by record while the guest's faults wait, so they add up:
  * untouched + resident + shared + those in stores == total; pgsteal == what stores got; and what
- * they got, less what they gave back and pgdiscard, is what they have.
+ * they got, less what they gave back and pgdiscard, is what they have. Of faults those from a
+ * store, and swap_ra, are the pages that came back; those from flight are pgrescued, from shared
+ * frames cow_ksm.
  */
 #include "hyp/swap_stats.h"
 
@@ -67,6 +71,43 @@ static void put_ages(struct json *json, const struct swap_age *age)
 	json_close(json, ']');
 }
 
+/* As many numbers as it takes: the bins above are 0. */
+static void put_bins(struct json *json, const u64 *bins)
+{
+	u32 count = SWAP_LATENCY_BINS;
+
+	while (count > 0 && load_relaxed(&bins[count - 1]) == 0) {
+		count--;
+	}
+	json_key(json, "log2_ticks");
+	json_open(json, '[');
+	for (u32 i = 0; i < count; i++) {
+		json_value(json, load_relaxed(&bins[i]));
+	}
+	json_close(json, ']');
+}
+
+static void put_latency(struct json *json, const char *name, const struct swap_latency *latency)
+{
+	json_key(json, name);
+	json_open(json, '{');
+	json_field(json, "count", swap_latency_count(latency));
+	json_field(json, "ticks", load_relaxed(&latency->ticks));
+	put_bins(json, latency->bins);
+	json_close(json, '}');
+}
+
+static void put_latencies(struct json *json, const struct swap *swap, const struct swap_totals *t)
+{
+	json_key(json, "fault_latency");
+	json_open(json, '{');
+	for (u32 source = 0; source < SWAP_SOURCES; source++) {
+		put_latency(json, swap_source_name((enum swap_source)source), &t->latency[source]);
+	}
+	put_latency(json, "room", &swap->room);
+	json_close(json, '}');
+}
+
 static void put_swap(struct json *json, struct swap *swap)
 {
 	struct swap_census c;
@@ -87,6 +128,7 @@ static void put_swap(struct json *json, struct swap *swap)
 #define X(name) json_field(json, #name, t.counters.name);
 	SWAP_COUNTERS(X)
 #undef X
+	put_latencies(json, swap, &t);
 }
 
 void swap_stats_put(struct json *json, const struct vm *vm)

@@ -30,6 +30,7 @@
 #include "hyp/reclaim.h"
 #include "hyp/store.h"
 #include "hyp/swap_age.h"
+#include "hyp/swap_latency.h"
 #include "hyp/vm.h"
 
 /* Exact counts since the VM was built, in pages; Linux's words where Linux has one. */
@@ -81,6 +82,7 @@ struct swap_census {
 struct swap_totals {
 	u64 out[STORE_KINDS], in[STORE_KINDS];
 	struct swap_counters counters;
+	struct swap_latency latency[SWAP_SOURCES];
 };
 
 /* Pages that the last read from the disk brought beside the one that was wanted. A guess for the
@@ -122,6 +124,7 @@ struct swap {
 	u64 stored[STORE_KINDS]; /* pages */
 	struct swap_read_ahead read_ahead;
 	struct swap_stall stall;
+	struct swap_latency room; /* of faults that made some: these do not wait for a count */
 	struct swap_totals totals;
 };
 

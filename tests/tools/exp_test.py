@@ -9,7 +9,11 @@ import exp
 
 GUEST = {"id": 1, "name": "a", "pages_total": 100, "pages_untouched": 40, "pages_resident": 28, "ksm_merging_pages": 2, "pages_zero": 10,
          "pages_same": 5, "pages_zswap": 9, "pages_disk": 6, "swpout_zero": 12, "swpin_zero": 1, "swpout_same": 7, "swpin_same": 2,
-         "zswpout": 10, "zswpin": 1, "pswpout": 8, "pswpin": 4, "swpout_clean": 2, "swap_ra": 2, "swap_ra_hit": 1, "pgscan": 60, "pgsteal": 39, "pgdiscard": 1, "workingset_refault": 8}
+         "zswpout": 10, "zswpin": 1, "pswpout": 8, "pswpin": 4, "swpout_clean": 2, "swap_ra": 2, "swap_ra_hit": 1, "pgscan": 60, "pgsteal": 39, "pgdiscard": 1, "workingset_refault": 8,
+         "pgrescued": 5, "cow_ksm": 3, "fault_latency": {"fresh": {"count": 60, "ticks": 6000, "log2_ticks": [0] * 6 + [60]},
+                                           **{source: {"count": count, "ticks": 900, "log2_ticks": [0] * 8 + [count]}
+                                              for source, count in {"zero": 1, "same": 2, "zswap": 1, "disk": 2, "rescued": 5, "shared": 3}.items()},
+                                           "room": {"count": 0, "ticks": 0, "log2_ticks": []}}}
 SAMPLE = {"time_ns": 5, "guest_memory_max": 1000, "guest_memory_current": 999, "ksm": {"pages_sharing": 0}, "guests": [GUEST]}
 LATER = {**SAMPLE, "time_ns": 6}
 SWAP = {**GUEST, "pgputback": 3, "age_rounds": 4, "age_ticks": 5}
@@ -39,6 +43,11 @@ class SampleTest(unittest.TestCase):
             self.assertIn("sample 1: d1: ", found[0])
             self.assertIn(says, found[0])
 
+    def test_each_fault_that_brought_a_page_has_a_time(self):
+        self.assertEqual(self.faults({"swap_ra": 3}), ["sample 1: d1: stores gave 8 pages back, and 9 came by faults and ahead of them"])
+        self.assertEqual(self.faults({"pgrescued": 4}), ["sample 1: d1: pgrescued is 4, and 5 faults found their page rescued"])
+        self.assertEqual(self.faults({"cow_ksm": 4}), ["sample 1: d1: cow_ksm is 4, and 3 faults found their page shared"])
+
     def test_counters_do_not_fall_and_time_rises(self):
         self.assertIn("pgscan fell from 60 to 59", self.faults({"pgscan": 59})[0])
         self.assertIn("its time is not after", self.faults(sample={"time_ns": 5})[0])
@@ -51,7 +60,7 @@ class SampleTest(unittest.TestCase):
 
 
 class VerdictTest(unittest.TestCase):
-    def judge(self, console=CONSOLE, status=0, summary=SUMMARY, samples=(SAMPLE, LATER), wanted=1):
+    def judge(self, console=CONSOLE, status=0, summary=SUMMARY, samples=(SAMPLE, LATER), wanted=1, icount=False):
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "summary.json"), "w", encoding="utf-8") as file:
                 json.dump(summary, file)
@@ -59,7 +68,7 @@ class VerdictTest(unittest.TestCase):
                 file.writelines(json.dumps(sample) + "\n" for sample in samples)
             with open(os.path.join(folder, "console.d1.log"), "wb") as file:
                 file.write(console)
-            verdict = exp.judge(folder, status, {"d1": wanted})
+            verdict = exp.judge(folder, status, {"d1": wanted}, icount)
             with open(os.path.join(folder, "summary.json"), encoding="utf-8") as file:
                 return verdict, json.load(file)
 
@@ -93,6 +102,11 @@ class VerdictTest(unittest.TestCase):
         lines = self.judge(summary={**SUMMARY, "ksm": {"pages_merged": 9}})[0][1]
         self.assertIn("512 pages taken away and 9 merged", "\n".join(lines))
         self.assertNotIn("MISSED", "\n".join(lines))
+
+    def test_what_a_fault_takes_is_said_by_source(self):
+        says = "fault latency: d1: mean {} (and faults): fresh 100 (60), zero 900 (1), same 450 (2), zswap 900 (1), disk 450 (2), rescued 180 (5), shared 300 (3)"
+        self.assertIn(says.format("ns"), self.judge()[0][1])
+        self.assertIn(says.format("instructions"), self.judge(icount=True)[0][1])
 
     def test_laminas_own_status_goes_first(self):
         self.assertEqual(self.judge(status=124)[0][0], 124)

@@ -13,7 +13,10 @@ import plot
 from common import Failure
 
 PART = {"id": 1, "name": "a_b's", "pages_total": 1024, "pages_untouched": 256, "pages_resident": 256, "ksm_merging_pages": 0, "pages_zero": 128,
-        "pages_same": 128, "pages_zswap": 192, "pages_disk": 64, "pgsteal": 0, "workingset_refault": 0}
+        "pages_same": 128, "pages_zswap": 192, "pages_disk": 64, "pgsteal": 0, "workingset_refault": 0,
+        "fault_latency": {"fresh": {"count": 7, "ticks": 900, "log2_ticks": [0, 0, 4, 0, 3]},
+                          "zswap": {"count": 0, "ticks": 0, "log2_ticks": []},
+                          "disk": {"count": 2, "ticks": 900, "log2_ticks": [0, 0, 0, 0, 0, 0, 0, 0, 2]}}}
 STORE = {"mem_used_total": 1 << 20, "compr_data_size": 1 << 19, "mem_limit": 1 << 22}
 WORKLOADS = {"d1": {"runs": [{"kind": "zipf", "mib": 4, "window": 5, "clock": "machine", "progress": [[500, 10, 512], [1500, 20, 768]]},
                             {"kind": "loop", "mib": 2, "window": 5, "clock": "machine", "progress": [[900, 5, 100]]}]}}
@@ -62,7 +65,7 @@ class PlotTest(unittest.TestCase):
     def test_gnuplot_draws_each(self):
         self.fill(trace=[page % 40 for page in range(400)])
         self.assertNotIn("missing", self.draw())
-        for name in ("memory.d1", "rates.d1", "stores", "pool", "misses"):
+        for name in ("memory.d1", "rates.d1", "latency.d1", "stores", "pool", "misses"):
             svg = xml.etree.ElementTree.parse(self.path(name + ".svg"))
             words = "".join(svg.getroot().itertext())
             for one in self.pictures()[name].curves:
@@ -97,6 +100,13 @@ class PlotTest(unittest.TestCase):
         picture = self.pictures()["rates.d1"]
         self.assertEqual(curve(picture, "steals").points, [(2, 1000), (3, 1000)])
         self.assertEqual(curve(picture, "refaults").points, [(2, 100), (3, 100)])
+
+    def test_latency_is_a_line_for_each_source_that_had_faults(self):
+        self.fill()
+        picture = self.pictures()["latency.d1"]
+        self.assertEqual([one.label for one in picture.curves], ["fresh", "disk"])
+        self.assertEqual(curve(picture, "fresh").points, [(2, 4), (4, 3)])
+        self.assertIn("set logscale y", plot.script(picture, False))
 
     def test_an_estimate_is_drawn_when_samples_have_it(self):
         self.fill()

@@ -114,6 +114,21 @@ TEST_P(SwapDisk, in_a_row_pages_are_read_ahead_and_elsewhere_one_by_one)
 	EXPECT_LT(counters().swap_ra - ahead, 32u); // what the window still was
 }
 
+TEST_P(SwapDisk, a_fault_takes_as_long_as_its_read)
+{
+	build_with_pages(8);
+
+	const struct swap_latency *latency = &swap->totals.latency[SWAP_FROM_STORES + STORE_disk];
+
+	ASSERT_EQ(out(swap, 8), 8u);
+	disk->on_submit = [] { fake_now += 1000; };
+	ASSERT_EQ(read(vm, 3), content(3, 1));
+	disk->on_submit = nullptr;
+	EXPECT_EQ(latency->ticks, 1000u);
+	EXPECT_EQ(latency->bins[9], 1u);
+	EXPECT_EQ(swap_latency_count(latency), 1u);
+}
+
 TEST_P(SwapDisk, what_is_read_ahead_and_not_used_has_not_been_accessed)
 {
 	struct s2_harvest harvest = {};

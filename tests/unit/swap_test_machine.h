@@ -169,7 +169,7 @@ class SwapTest : public testing::TestWithParam<S2Kind>
 		struct swap *s = of->swap;
 		struct swap_census c;
 		struct swap_totals t;
-		u64 stored = 0, outs = 0, ins = 0;
+		u64 stored = 0, outs = 0, ins = 0, faults = 0;
 
 		swap_count(s, &c, &t);
 		for (u32 kind = 0; kind < STORE_KINDS; kind++) {
@@ -177,6 +177,7 @@ class SwapTest : public testing::TestWithParam<S2Kind>
 			stored += c.stored[kind];
 			outs += t.out[kind];
 			ins += t.in[kind];
+			faults += swap_latency_count(&t.latency[SWAP_FROM_STORES + kind]);
 		}
 		EXPECT_EQ(c.untouched + c.resident + c.shared + stored, c.total);
 		EXPECT_EQ(c.resident, s->charged);
@@ -184,6 +185,10 @@ class SwapTest : public testing::TestWithParam<S2Kind>
 		outs += t.counters.swpout_clean;
 		EXPECT_EQ(t.counters.pgsteal, outs);
 		EXPECT_EQ(t.counters.workingset_refault, ins);
+		EXPECT_EQ(faults + t.counters.swap_ra, ins);
+		EXPECT_EQ(swap_latency_count(&t.latency[SWAP_FROM_FLIGHT]), t.counters.pgrescued);
+		EXPECT_EQ(swap_latency_count(&t.latency[SWAP_FROM_SHARED]), t.counters.cow_ksm);
+		EXPECT_EQ(swap_latency_count(&s->room), t.counters.direct_reclaim);
 		EXPECT_EQ(outs - ins - t.counters.pgdiscard, stored);
 		EXPECT_EQ(frame_count_owned(FRAME_GUEST, of->number), c.resident);
 	}

@@ -21,6 +21,7 @@ OUTS = ("swpout_zero", "swpout_same", "zswpout", "pswpout", "swpout_clean")
 INS = ("swpin_zero", "swpin_same", "zswpin", "pswpin")
 STORED = ("pages_zero", "pages_same", "pages_zswap", "pages_disk")
 COUNTERS = OUTS + INS + ("pgscan", "pgsteal", "pgdiscard", "workingset_refault")
+SOURCES_STORED = ("zero", "same", "zswap", "disk")  # in "fault_latency", which has others, too
 ROUNDS_BOUND = 1 / 512
 WORKLOAD_WORD = "lamina.wsgen="
 
@@ -46,11 +47,23 @@ def guest_faults(guest, before):
         yield f"pgsteal is {guest['pgsteal']}, and stores got {outs} pages"
     if guest["workingset_refault"] != ins:
         yield f"workingset_refault is {guest['workingset_refault']}, and stores gave {ins} pages back"
+    yield from latency_faults(guest, ins)
     if outs - ins - guest["pgdiscard"] != stored:
         yield f"stores got {outs} pages, gave {ins} back, dropped {guest['pgdiscard']}, and have {stored}"
     for name in COUNTERS:
         if before and guest[name] < before[name]:
             yield f"{name} fell from {before[name]} to {guest[name]}"
+
+
+def latency_faults(guest, ins):
+    """Every fault that was answered has a time."""
+    counts = {source: said["count"] for source, said in guest["fault_latency"].items()}
+    came = sum(counts[source] for source in SOURCES_STORED) + guest["swap_ra"]
+    if came != ins:
+        yield f"stores gave {ins} pages back, and {came} came by faults and ahead of them"
+    for source, counter in (("rescued", "pgrescued"), ("shared", "cow_ksm")):
+        if counts[source] != guest[counter]:
+            yield f"{counter} is {guest[counter]}, and {counts[source]} faults found their page {source}"
 
 
 def sample_faults(sample, before):
@@ -140,6 +153,15 @@ def rounds_text(summary):
             f"{kicks} CPUs made to leave their guest")
 
 
+def latency_text(summary, icount):
+    """For each guest: what a fault took on average, by where its page was. With icount a nanosecond is an instruction."""
+    unit = "instructions" if icount else "ns"
+    for guest in summary["guests"]:
+        means = [f"{source} {said['ticks'] * 1e9 / summary['ticks_hz'] / said['count']:.0f} ({said['count']})"
+                 for source, said in guest["swap"]["fault_latency"].items() if said["count"]]
+        yield f"fault latency: d{guest['id']}: mean {unit} (and faults): {', '.join(means) or 'there was no fault'}"
+
+
 def disk_text(summary):
     """What the disk had to do for the pages that it got and gave back."""
     store = summary["store"]
@@ -170,7 +192,7 @@ def read_samples(folder):
         return [json.loads(line) for line in lines]
 
 
-def judge(folder, status, wanted):
+def judge(folder, status, wanted, icount=False):
     """(exit status, lines): the run's, unless something in its folder is not as it must be."""
     path = os.path.join(folder, "summary.json")
     if not os.path.exists(path):
@@ -184,8 +206,8 @@ def judge(folder, status, wanted):
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(summary, indent=2) + "\n")
     faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
-    lines = [*table(summary, summary["workloads"]), *disk_text(summary), rounds_text(summary), *wss.report(samples, summary),
-             *sharing.report(samples),
+    lines = [*table(summary, summary["workloads"]), *disk_text(summary), *latency_text(summary, icount), rounds_text(summary),
+             *wss.report(samples, summary), *sharing.report(samples),
              f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
     return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
 
@@ -241,7 +263,7 @@ def command(options):
     target = prepare(options)
     wanted = workloads_wanted(target.config.blob)
     done = run.execute(options, target)
-    status, lines = judge(options.out, done.status, wanted)
+    status, lines = judge(options.out, done.status, wanted, options.icount)
     with open(os.path.join(options.out, "verdict.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + f"\nstatus {status}\n")
     print("\n".join(lines))

@@ -2,6 +2,7 @@
 
     memory.dN   where guest N's pages are, over time, and the working set that its workloads really have
     rates.dN    pages taken from it and brought back, a second
+    latency.dN  faults by how long they took, a line for each place where their pages were
     stores      pages in stores
     pool        what compressed pages use
     misses      trace.txt's misses under the optimum, LRU and Lamina's policies, by size of memory
@@ -47,8 +48,10 @@ SECOND_NS = 10**9
 
 # `points`: (x, y), or (x, low, high) of an area. `style`: gnuplot's.
 Curve = namedtuple("Curve", "label colour style points")
-# `missing`: why there is nothing to draw; `remarks`: what is not in it.
-Picture = namedtuple("Picture", "name title xlabel ylabel curves missing remarks", defaults=((), None, ()))
+# `missing`: why there is nothing to draw; `remarks`: what is not in it; `yrange`: gnuplot's lines for other than 0 to the most.
+Picture = namedtuple("Picture", "name title xlabel ylabel curves missing remarks yrange", defaults=((), None, (), ("set yrange [0:*]",)))
+# A decade a step, so that what is rare is seen, too.
+DECADES = ("set logscale y", "set yrange [0.8:*]")
 
 
 def absent(name, why):
@@ -136,6 +139,19 @@ def rates_picture(samples, index, guest):
                      for (then, before), (at, part) in zip(live, live[1:])]) for one in series]
     return Picture(name, f"{guest} {live[0][1]['name']}: pages taken away and brought back", "seconds",
                    "pages a second", curves)
+
+
+def latency_picture(samples, index, guest):
+    """Of all faults so far. A bin without any has no place on an axis by decades."""
+    name, part = f"latency.{guest}", samples[-1]["guests"][index]
+    why = keys_missing((Series("fault_latency", "", "", ()),), part)
+    sources = [] if why else [(source, said["log2_ticks"]) for source, said in part["fault_latency"].items() if said["count"]]
+    if why or not sources:
+        return absent(name, why or "the guest has had no fault")
+    curves = [Curve(source, COLOURS[number % len(COLOURS)], "linespoints", [(n, count) for n, count in enumerate(bins) if count])
+              for number, (source, bins) in enumerate(sources)]
+    return Picture(name, f"{guest} {part['name']}: how long faults took, by where the page was", "log2 of ticks of the system counter",
+                   "faults", curves, yrange=DECADES)
 
 
 # ---- The machine -----------------------------------------------------------------------------------
@@ -226,7 +242,7 @@ def curve_text(number, curve, terminal):
 def script(picture, terminal):
     lines = terminal_lines(picture, terminal)
     lines += [f"set title {quoted(picture.title)}", f"set xlabel {quoted(picture.xlabel)}",
-              f"set ylabel {quoted(picture.ylabel)}", "set yrange [0:*]"]
+              f"set ylabel {quoted(picture.ylabel)}", *picture.yrange]
     for number, curve in enumerate(picture.curves):
         lines += [f"$curve{number} << end", *(" ".join(f"{value:.6g}" for value in point) for point in curve.points), "end"]
     # What is listed last is drawn on top: a stack goes first.
@@ -286,11 +302,12 @@ def pictures_of(folder):
     samples, workloads = read_samples(folder), read_workloads(folder)
     if not samples:
         why = "there is no sample in stats.jsonl (lamina,stats-ms in /chosen asks for them)"
-        yield from (absent(name, why) for name in ("memory", "rates", "stores", "pool"))
+        yield from (absent(name, why) for name in ("memory", "rates", "latency", "stores", "pool"))
     for index, part in enumerate(samples[0]["guests"] if samples else []):
         guest = f"d{part['id']}"
         yield memory_picture(samples, index, guest, workloads.get(guest))
         yield rates_picture(samples, index, guest)
+        yield latency_picture(samples, index, guest)
     if samples:
         yield stores_picture(samples)
         yield pool_picture(samples)
@@ -302,7 +319,7 @@ def command(options):
         raise Failure(f"{relative(options.out)}: no such folder; make exp OUT={relative(options.out)} makes one")
     pictures = list(pictures_of(options.out))
     if not options.terminal:
-        for name in ("memory*", "rates*", "stores", "pool", "misses"):
+        for name in ("memory*", "rates*", "latency*", "stores", "pool", "misses"):
             forget(options.out, name)
     if not draw(options.out, pictures, options.terminal):
         raise Failure(f"{relative(options.out)}: there is nothing to draw")
