@@ -120,6 +120,18 @@ static void read_ksm(struct config_reporter *r, const struct config_property *p,
 	config_read_word(r, p, &config->ksm);
 }
 
+static void read_heatmap(struct config_reporter *r, const struct config_property *p,
+			 struct config *config)
+{
+	config_read_word(r, p, &config->heatmap);
+}
+
+static void read_trace(struct config_reporter *r, const struct config_property *p,
+		       struct config *config)
+{
+	config_read_word(r, p, &config->trace);
+}
+
 static const struct word {
 	const char *name;
 	read_fn read;
@@ -132,6 +144,8 @@ static const struct word {
 	{"lamina,swap-disk", read_swap_disk},
 	{"lamina,ksm", read_ksm},
 	{"lamina,stats-ms", read_stats_ms},
+	{"lamina,heatmap", read_heatmap},
+	{"lamina,trace", read_trace},
 };
 
 static void read_property(struct config_reporter *r, const struct config_property *p,
@@ -193,6 +207,19 @@ static void check_guest(struct config_reporter *r, struct config_vm *vm)
 	}
 }
 
+/* What goes with samples, where there are none. */
+static void check_samples(struct config_reporter *r, const struct config *config)
+{
+	static const char add[] = "add lamina,stats-ms = <1000>";
+
+	if (config->stats_ms == 0 && config->heatmap) {
+		config_report(r, "lamina,heatmap", "", "there is no sample", add);
+	}
+	if (config->stats_ms == 0 && config->trace) {
+		config_report(r, "lamina,trace", "", "there is no sample", add);
+	}
+}
+
 void config_check_machine(struct config_reporter *r, struct config *config)
 {
 	char reason[CONFIG_REASON_TEXT];
@@ -220,6 +247,7 @@ void config_check_machine(struct config_reporter *r, struct config *config)
 		config_report(r, "lamina,stores", "disk", "there is no disk",
 			      "add lamina,swap-disk = \"1G\"");
 	}
+	check_samples(r, config);
 	if (config->zswap_max == 0) {
 		config->zswap_max = config->guest_memory / 2;
 	}

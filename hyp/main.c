@@ -173,6 +173,7 @@ static void begin_chores(const struct config *config)
 	sched_every_somewhere(SWAP_TICK_MS, swap_tick);
 	sched_every_somewhere(KSM_TICK_MS, ksm_tick);
 	if (config->stats_ms > 0) {
+		swap_stats_init(config);
 		sched_every(config->stats_ms, swap_stats_sample);
 	}
 }

@@ -128,6 +128,11 @@ enum status swap_unshare(struct swap *swap, u64 page);
 void swap_stall_begin(struct swap *swap);
 void swap_stall_end(struct swap *swap);
 
+/* swap_heat.c, swap_trace.c. Of the last round; nothing in particular of a guest that ends
+ * meanwhile. */
+void swap_heat_print(struct swap *swap, u64 time_ns);
+void swap_trace_print(struct swap *swap, u64 time_ns);
+
 /* The fault's page could not be charged, or had no frame. AGAIN: there may be room now. NOMEM. */
 enum status swap_make_room(struct swap *swap);
 

@@ -18,6 +18,8 @@
  *      "fault_latency":{"fresh":{"count":n, "ticks":n, "log2_ticks":[n, ...]}, every swap_source,
  *      "room":{...}}}
  *
+ * Behind it come, if they were asked for, hyp/swap_heat.c and hyp/swap_trace.c.
+ *
  * Pages are counted record by record while the guest's faults wait, so they add up:
  * untouched + resident + shared + those in stores == total; pgsteal == what stores got; and what
  * they got, less what they gave back and pgdiscard, is what they have. Of faults those from a
@@ -26,12 +28,13 @@
  */
 #include "hyp/swap_stats.h"
 
-#include "hyp/console.h"
+#include "swap_internal.h"
+
+#include "hyp/config.h"
 #include "hyp/json.h"
 #include "hyp/ksm.h"
 #include "hyp/store_disk.h"
 #include "hyp/store_pool.h"
-#include "hyp/swap.h"
 #include "hyp/time.h"
 
 #include <arch/cpu.h>
@@ -196,14 +199,46 @@ static void put_guests(struct json *json)
 	json_close(json, ']');
 }
 
-void swap_stats_sample(void)
+static void print_sample(u64 time_ns)
 {
 	struct json json = {.prefix = "[stats] "};
 
 	json_open(&json, '{');
-	json_field(&json, "time_ns", ticks_to_ns(arch_now()));
+	json_field(&json, "time_ns", time_ns);
 	swap_stats_put_machine(&json);
 	put_guests(&json);
 	json_close(&json, '}');
 	json_end(&json);
+}
+
+/* ---- What goes with it ----------------------------------------------------------------------- */
+
+static bool with_heatmap, with_trace;
+
+void swap_stats_init(const struct config *config)
+{
+	with_heatmap = config->heatmap;
+	with_trace = config->trace;
+}
+
+static void print_used(struct vm *vm, u64 time_ns)
+{
+	if (with_heatmap) {
+		swap_heat_print(vm->swap, time_ns);
+	}
+	if (with_trace) {
+		swap_trace_print(vm->swap, time_ns);
+	}
+}
+
+void swap_stats_sample(void)
+{
+	u64 time_ns = ticks_to_ns(arch_now());
+
+	print_sample(time_ns);
+	for (u32 i = 0; i < load_acquire(&vm_count); i++) {
+		if (!vm_has_ended(vms[i])) {
+			print_used(vms[i], time_ns);
+		}
+	}
 }

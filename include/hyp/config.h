@@ -75,6 +75,8 @@ struct config {
 	u64 swap_disk; /* bytes of the machine's disk CONFIG_SWAP_DISK for pages; 0: none */
 	u32 stats_ms;  /* between two samples of the counters; 0: none */
 	bool ksm;      /* equal pages are looked for from the start: hyp/ksm.h */
+	bool heatmap;  /* a sample goes with where pages were used, */
+	bool trace;    /* and with which */
 
 	struct config_vm vms[CONFIG_VMS_MAX];
 };

@@ -2,8 +2,12 @@
 #ifndef HYP_SWAP_STATS_H
 #define HYP_SWAP_STATS_H
 
+struct config;
 struct json;
 struct vm;
+
+/* What goes with a sample: nothing, if this is not called. */
+void swap_stats_init(const struct config *config);
 
 /* Prints a sample. Every VM has vm->swap. Not in a walk, with no lock or batch. */
 void swap_stats_sample(void);

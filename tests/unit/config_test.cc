@@ -216,8 +216,10 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 	tree.raw("lamina,stores", std::string("zero\0zswap\0", 11));
 	tree.text("lamina,swap-disk", "2G")
 		.text("lamina,zswap-max", "64M")
-		.cells("lamina,stats-ms", {500});
-	tree.raw("lamina,ksm", "");
+		.cells("lamina,stats-ms", {500})
+		.raw("lamina,heatmap", "")
+		.raw("lamina,trace", "")
+		.raw("lamina,ksm", "");
 	tree.begin("domU1").text("compatible", "xen,domain").cells("cpus", {1});
 	tree.text("memory", "256M").text("kernel", "Image").text("lamina,memory-min", "16M");
 	tree.text("lamina,memory-high", "128M").text("lamina,memory-max", "192M").end().end();
@@ -233,6 +235,8 @@ TEST(Config, overcommit_is_said_in_chosen_and_limits_in_guests)
 	EXPECT_EQ(config.zswap_max, MIB(64));
 	EXPECT_EQ(config.stats_ms, 500u);
 	EXPECT_TRUE(config.ksm);
+	EXPECT_TRUE(config.heatmap);
+	EXPECT_TRUE(config.trace);
 	EXPECT_EQ(config.vms[0].memory_min, MIB(16));
 	EXPECT_EQ(config.vms[0].memory_high, MIB(128));
 	EXPECT_EQ(config.vms[0].memory_max, MIB(192));
@@ -251,6 +255,8 @@ TEST(Config, what_is_not_said_of_overcommit_has_defaults)
 	EXPECT_EQ(parsed.config->zswap_max, MIB(128));
 	EXPECT_EQ(parsed.config->stats_ms, 0u);
 	EXPECT_FALSE(parsed.config->ksm);
+	EXPECT_FALSE(parsed.config->heatmap);
+	EXPECT_FALSE(parsed.config->trace);
 	EXPECT_EQ(parsed.config->vms[0].memory_max, 0u);
 }
 
@@ -291,6 +297,18 @@ TEST(Config, overcommit_that_makes_no_sense_is_refused)
 			"lamina,swap-disk = \"1G\")"});
 	EXPECT_EQ(problems([](Tree &t) { t.text("lamina,ksm", "on"); }, nothing),
 		  Lines{"/chosen: lamina,ksm = \"on\": want no value (the word alone)"});
+	EXPECT_EQ(problems([](Tree &t) { t.raw("lamina,heatmap", "").raw("lamina,trace", ""); },
+			   nothing),
+		  (Lines{"/chosen: lamina,heatmap: there is no sample (add lamina,stats-ms = "
+			 "<1000>)",
+			 "/chosen: lamina,trace: there is no sample (add lamina,stats-ms = "
+			 "<1000>)"}));
+	EXPECT_EQ(problems(
+			  [](Tree &t) {
+				  t.cells("lamina,stats-ms", {500}).text("lamina,trace", "all");
+			  },
+			  nothing),
+		  Lines{"/chosen: lamina,trace = \"all\": want no value (the word alone)"});
 	EXPECT_EQ(problems([](Tree &t) { t.cells("lamina,stats-ms", {0}); }, nothing),
 		  Lines{"/chosen: lamina,stats-ms = <0>: out of range; want <10> to <3600000>"});
 	EXPECT_EQ(problems(nothing, [](Tree &t) { t.text("lamina,memory-min", "512M"); })[0],

@@ -1,6 +1,7 @@
 /* What overcommit says about itself: samples, and what is counted for them. */
 #include "swap_test_machine.h"
 
+#include <algorithm>
 #include <sstream>
 #include <string>
 
@@ -15,11 +16,20 @@ namespace
 class SwapStats : public SwapTest
 {
       protected:
-	void begin(u64 memory = MIB(8))
+	void begin(u64 memory = MIB(8), bool small_pages = true)
 	{
-		add_guest(memory);
+		add_guest(memory, small_pages);
 		build();
 		console_init(true);
+		swap_stats_init(&config);
+	}
+
+	void TearDown() override
+	{
+		const struct config none = {};
+
+		swap_stats_init(&none);
+		SwapTest::TearDown();
 	}
 
 	// All that a sample prints behind `mark`, put together.
@@ -124,6 +134,99 @@ TEST_P(SwapStats, a_sample_has_as_many_bins_as_it_takes)
 				   "\"log2_ticks\":[1,0,1]},\"zero\":{\"count\":0,\"ticks\":0,"
 				   "\"log2_ticks\":[]},"))
 		<< text;
+}
+
+/* ---- Where pages were used, and which -------------------------------------------------------- */
+
+TEST_P(SwapStats, without_being_asked_for_nothing_goes_with_a_sample)
+{
+	begin();
+	write_page(vm, 0, 1);
+	EXPECT_EQ(sample("[heat] "), "");
+	EXPECT_EQ(sample("[trace] "), "");
+}
+
+TEST_P(SwapStats, heat_is_the_pages_of_each_block_that_were_used_in_the_round)
+{
+	config.heatmap = true;
+	begin();
+	for (u64 page : {0, 1, 511, 1024, 2047}) {
+		write_page(vm, page, 1);
+		access(vm, page);
+	}
+	EXPECT_TRUE(contains(sample("[heat] "), "\"id\":1,\"part_pages\":512,\"used\":[3,0,1,1]}"));
+	access(vm, 1);
+	access(vm, 2047);
+	EXPECT_TRUE(contains(sample("[heat] "), "\"used\":[1,0,0,1]}"));
+	EXPECT_TRUE(contains(sample("[heat] "), "\"used\":[0,0,0,0]}"));
+}
+
+TEST_P(SwapStats, heat_of_a_large_guest_is_of_64_shares)
+{
+	config.heatmap = true;
+	begin(GIB(1) + MIB(128));
+	for (u64 page : {0, 4607, 4608}) { // a share is 18 MiB
+		write_page(vm, page, 1);
+		access(vm, page);
+	}
+
+	std::string text = sample("[heat] ");
+
+	EXPECT_TRUE(contains(text, "\"part_pages\":4608,\"used\":[2,1,0,")) << text;
+	EXPECT_EQ(std::count(text.begin(), text.end(), ','), 2 + 64);
+}
+
+TEST_P(SwapStats, a_block_that_is_mapped_as_one_was_used_as_a_whole)
+{
+	config.heatmap = config.trace = true;
+	config.guest_memory = MIB(32);
+	begin(MIB(8), false);
+	write_page(vm, 700, 1);
+	access(vm, 700);
+	EXPECT_TRUE(contains(sample("[heat] "), "\"used\":[0,512,0,0]}"));
+	access(vm, 700);
+	EXPECT_TRUE(contains(sample("[trace] "), "\"runs\":[[512,512]]"));
+}
+
+TEST_P(SwapStats, a_trace_has_each_page_of_the_round_once_by_address)
+{
+	config.trace = true;
+	begin();
+	for (u64 page : {7, 3, 4, 5, 2047, 0}) {
+		write_page(vm, page, 1);
+		access(vm, page);
+		access(vm, page);
+	}
+	EXPECT_TRUE(contains(sample("[trace] "), "\"id\":1,\"runs\":[[0,1],[3,3],[7,1],"
+						 "[2047,1]],\"left_out\":0}"));
+	access(vm, 4);
+	EXPECT_TRUE(contains(sample("[trace] "), "\"runs\":[[4,1]],\"left_out\":0}"));
+	EXPECT_TRUE(contains(sample("[trace] "), "\"runs\":[],\"left_out\":0}"));
+}
+
+TEST_P(SwapStats, what_does_not_fit_into_a_trace_is_counted)
+{
+	config.trace = true;
+	config.guest_memory = MIB(60);
+	begin(MIB(48));
+	for (u64 page = 0; page < 9000; page += 2) {
+		write_page(vm, page, 1);
+		access(vm, page);
+	}
+
+	std::string text = sample("[trace] ");
+
+	EXPECT_TRUE(contains(text, "[8188,1],[8190,1]],\"left_out\":404}"))
+		<< text.substr(text.size() - 60);
+}
+
+TEST_P(SwapStats, of_a_guest_that_has_ended_there_is_neither)
+{
+	config.heatmap = config.trace = true;
+	begin();
+	vm->state = VM_OFF;
+	EXPECT_EQ(sample("[heat] "), "");
+	EXPECT_EQ(sample("[trace] "), "");
 }
 
 } // namespace
