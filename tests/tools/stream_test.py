@@ -51,13 +51,13 @@ class StreamTest(unittest.TestCase):
         self.assertEqual(stream.feed(b"x"), b"[jsx")
 
     def test_samples_are_put_together_and_not_shown(self):
-        text = b'[stats] {"a":{"b"\n[stats] :1}\n[d1] up\n[stats] ,"c":2}\r\n[stats] {"a":3}\n[stat] x\n'
+        text = b'[stats] {"a":{"b"\n[stats] :1}\n[d1] up\n[heat] {"d":[]}\n[stats] ,"c":2}\r\n[trace] {\n[trace] "e":5}\n[stats] {"a":3}\n[stat] x\n'
         for cut in range(len(text)):
             samples = []
-            stream = Stream(take_sample=samples.append)
+            stream = Stream(take_sample=lambda *said, to=samples: to.append(said))
             shown = stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.close()
             self.assertEqual(shown, b"[d1] up\n[stat] x\n")
-            self.assertEqual(samples, [{"a": {"b": 1}, "c": 2}, {"a": 3}])
+            self.assertEqual(samples, [("heat", {"d": []}), ("stats", {"a": {"b": 1}, "c": 2}), ("trace", {"e": 5}), ("stats", {"a": 3})])
 
     def test_a_summary_line_without_a_newline_is_kept(self):
         _, _, summary = pass_through([b"[json] {}"])

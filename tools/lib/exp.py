@@ -14,6 +14,7 @@ import sharing
 import wss
 from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
 from config import Config, get_lines, get_property, put_property, put_strings
+from samples import read_stats
 
 TIMEOUT_S = 1800
 STORES = {"zero": "zero", "same": "same", "zswap": "compressible", "disk": "mix"}  # and a content that each of them takes
@@ -184,14 +185,6 @@ def table(summary, workloads):
                f"{swap['pgputback']:>9}")
 
 
-def read_samples(folder):
-    path = os.path.join(folder, "stats.jsonl")
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def judge(folder, status, wanted, icount=False):
     """(exit status, lines): the run's, unless something in its folder is not as it must be."""
     path = os.path.join(folder, "summary.json")
@@ -201,7 +194,7 @@ def judge(folder, status, wanted, icount=False):
         summary = json.load(file)
     if "guest_memory_max" not in summary:
         return STATUS_FAILED, ["nothing was overcommitted: lamina,guest-memory in /chosen asks for it"]
-    samples = read_samples(folder)
+    samples = read_stats(folder)
     summary["workloads"] = read_workloads(folder, wanted)
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(summary, indent=2) + "\n")

@@ -17,7 +17,7 @@ import subprocess
 from collections import namedtuple
 
 from common import BUILD, Failure, need_file, relative
-from exp import read_samples
+from samples import PAGES_PER_MIB, SECOND_NS, read_stats
 
 # `key`: in a guest's part of a sample, or in "store". `plots`: the pictures that it is in; "stack" and "line" are both
 # memory.dN. Pages unless it is of "rates" or "pool". `optional`: samples without it are drawn without it.
@@ -42,9 +42,6 @@ COLOURS = ("#000000", "#bbbbbb", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#6
 # What replay has beside the optimum, LRU and Lamina's own.
 OTHERS_POLICIES = ("arc", "s3fifo", "sieve")
 SHARES = range(5, 101, 5)  # percent of a trace's pages
-
-PAGES_PER_MIB = 256
-SECOND_NS = 10**9
 
 # `points`: (x, y), or (x, low, high) of an area. `style`: gnuplot's.
 Curve = namedtuple("Curve", "label colour style points")
@@ -299,7 +296,7 @@ def read_workloads(folder):
 
 
 def pictures_of(folder):
-    samples, workloads = read_samples(folder), read_workloads(folder)
+    samples, workloads = read_stats(folder), read_workloads(folder)
     if not samples:
         why = "there is no sample in stats.jsonl (lamina,stats-ms in /chosen asks for them)"
         yield from (absent(name, why) for name in ("memory", "rates", "latency", "stores", "pool"))

@@ -15,6 +15,7 @@ import tty
 import machine
 from common import (STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_INTERRUPTED, STATUS_OK, STATUS_PANICKED,
                     STATUS_TIMEOUT, Failure, first_line, parse_number, versions, TOP)
+from samples import SampleFolder, is_one
 from stream import LogFolder, Stream
 
 TIMEOUT_MAX_S = 7 * 24 * 3600
@@ -197,10 +198,10 @@ class Record:
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
-            if name in ("hyp.log", "summary.json", "stats.jsonl", "verdict.txt") or name.startswith("console.d"):
+            if name in ("hyp.log", "summary.json", "verdict.txt") or name.startswith("console.d") or is_one(name):
                 os.unlink(os.path.join(folder, name))  # of an earlier run: not to be taken for this one's
         self.sink = LogFolder(folder)
-        self.samples = None
+        self.take_sample = SampleFolder(folder)
         shutil.copyfile(target.config.path, os.path.join(folder, target.config.copy_name()))
         self.write("cmdline", shlex.join(emulator.command()) + "\n")
         self.write("versions", "".join(f"{name}: {text}\n" for name, text in self.versions(target)))
@@ -208,12 +209,6 @@ class Record:
     def write(self, name, text):
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
             file.write(text)
-
-    def take_sample(self, sample):
-        if not self.samples:
-            self.samples = open(os.path.join(self.folder, "stats.jsonl"), "w", encoding="utf-8")
-        self.samples.write(json.dumps(sample, separators=(",", ":")) + "\n")
-        self.samples.flush()
 
     @staticmethod
     def versions(target):
@@ -226,8 +221,7 @@ class Record:
 
     def close(self, run):
         self.sink.close()
-        if self.samples:
-            self.samples.close()
+        self.take_sample.close()
         if run.summary is not None:
             self.write("summary.json", json.dumps(run.summary, indent=2) + "\n")
 

@@ -2,6 +2,7 @@
 
     [json] TEXT   a line of the summary: kept, and not shown
     [stats] TEXT  a line of a sample of counters: put together, and not shown
+    [heat] TEXT, [trace] TEXT  likewise, of what goes with one
     [dN] TEXT     a line of guest N (without a keyboard, all of a guest's output is such lines)
     TEXT          Lamina's own
 
@@ -12,7 +13,9 @@ import json
 import os
 import re
 
-STATS_MARK = b"[stats] "
+from samples import KINDS
+
+SAMPLE_MARKS = {kind: b"[%s] " % kind.encode() for kind in KINDS}
 JSON_MARK = b"[json] "
 GUEST_MARK = re.compile(rb"\[(d[0-9]+)\] ?")
 
@@ -22,7 +25,8 @@ class Stream:
 
     def __init__(self, sink=None, take_sample=None):
         self.sink = sink  # gets whole lines: guest or None, bytes
-        self.samples = Samples(take_sample)
+        # take_sample gets whole objects: of which kind, and what it says
+        self.objects = {mark: Objects(kind, take_sample) for kind, mark in SAMPLE_MARKS.items()}
         self.json = []
         self.line = b""
         self.shown = 0  # bytes of self.line that were returned already
@@ -50,11 +54,12 @@ class Stream:
         """What is for programs; false: it is for people."""
         if line.startswith(JSON_MARK):
             self.json.append(line[len(JSON_MARK):])
-        elif line.startswith(STATS_MARK):
-            self.samples.add(line[len(STATS_MARK):])
-        else:
-            return False
-        return True
+            return True
+        for mark, objects in self.objects.items():
+            if line.startswith(mark):
+                objects.add(line[len(mark):])
+                return True
+        return False
 
     def file(self, line):
         if self.sink:
@@ -74,13 +79,14 @@ class Stream:
 
 
 def may_be_marked(line):
-    return any(line.startswith(mark) or mark.startswith(line) for mark in (JSON_MARK, STATS_MARK))
+    return any(line.startswith(mark) or mark.startswith(line) for mark in (JSON_MARK, *SAMPLE_MARKS.values()))
 
 
-class Samples:
-    """Objects whose text comes in pieces, cut anywhere; each goes to `take` when it is whole."""
+class Objects:
+    """Of one kind, whose text comes in pieces, cut anywhere; each goes to `take` when it is whole."""
 
-    def __init__(self, take):
+    def __init__(self, kind, take):
+        self.kind = kind
         self.take = take
         self.text = ""
 
@@ -89,12 +95,12 @@ class Samples:
         if not self.text.endswith("}"):
             return
         try:
-            sample = json.loads(self.text)
+            said = json.loads(self.text)
         except ValueError:
             return  # a brace in the middle of it
         self.text = ""
         if self.take:
-            self.take(sample)
+            self.take(self.kind, said)
 
 
 class LogFolder:
