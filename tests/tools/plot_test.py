@@ -14,6 +14,7 @@ from common import Failure
 
 PART = {"id": 1, "name": "a_b's", "pages_total": 1024, "pages_untouched": 256, "pages_resident": 256, "ksm_merging_pages": 0, "pages_zero": 128,
         "pages_same": 128, "pages_zswap": 192, "pages_disk": 64, "pgsteal": 0, "workingset_refault": 0,
+        "age_pages": [256, 128, 64, 64] + [0] * 28,
         "fault_latency": {"fresh": {"count": 7, "ticks": 900, "log2_ticks": [0, 0, 4, 0, 3]},
                           "zswap": {"count": 0, "ticks": 0, "log2_ticks": []},
                           "disk": {"count": 2, "ticks": 900, "log2_ticks": [0, 0, 0, 0, 0, 0, 0, 0, 2]}}}
@@ -49,8 +50,12 @@ class PlotTest(unittest.TestCase):
         with open(self.path("summary.json"), "w", encoding="utf-8") as file:
             json.dump({"workloads": workloads}, file)
         if trace:
-            with open(self.path("trace.txt"), "w", encoding="utf-8") as file:
-                file.writelines(f"{page}\n" for page in trace)
+            self.write("trace.txt", "".join(f"{page}\n" for page in trace))
+        self.write("heatmap.d1.txt", "1.000 0 3\n1.000 2 0\n2.000 0 0\n2.000 2 512\n")
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
 
     def draw(self, terminal=False):
         said = io.StringIO()
@@ -65,11 +70,11 @@ class PlotTest(unittest.TestCase):
     def test_gnuplot_draws_each(self):
         self.fill(trace=[page % 40 for page in range(400)])
         self.assertNotIn("missing", self.draw())
-        for name in ("memory.d1", "rates.d1", "latency.d1", "stores", "pool", "misses"):
+        for name in ("memory.d1", "rates.d1", "ages.d1", "heatmap.d1", "latency.d1", "stores", "pool", "misses"):
             svg = xml.etree.ElementTree.parse(self.path(name + ".svg"))
             words = "".join(svg.getroot().itertext())
             for one in self.pictures()[name].curves:
-                self.assertIn(one.label, words, name)
+                self.assertIn("MiB of its memory" if one.style == "boxxyerror" else one.label, words, name)
             self.assertGreater(len(svg.findall(".//{http://www.w3.org/2000/svg}path")), len(self.pictures()[name].curves))
 
     def test_on_the_terminal_there_is_text_and_no_file(self):
@@ -125,11 +130,34 @@ class PlotTest(unittest.TestCase):
         self.assertEqual(len(lru), 20)
         self.assertEqual((lru[20 / 256], lru[40 / 256]), (1, 0.1))  # a loop: LRU always misses, until all of it fits
 
+    def test_without_trace_txt_misses_are_of_the_runs_own_traces(self):
+        self.fill()
+        self.write("trace.d2.txt", "# by 1 s: 40 pages, 7 left out\n" + "".join(f"{page % 40}\n" for page in range(400)))
+        self.write("trace.d1.txt", "3\n3\n4\n")
+        found = self.pictures()
+        self.assertEqual([name for name in found if name.startswith("misses")], ["misses.d1", "misses.d2"])
+        self.assertEqual(dict(curve(found["misses.d2"], "lru").points)[40 / 256], 0.1)
+        self.assertIn("plot: misses.d2: 7 pages that were used did not fit into trace.d2.txt", self.draw())
+        self.write("trace.txt", "3\n")
+        self.assertEqual([name for name in self.pictures() if name.startswith("misses")], ["misses"])
+
+    def test_a_heatmap_is_a_box_for_each_part_that_was_used_as_wide_as_the_round(self):
+        self.fill()
+        picture = self.pictures()["heatmap.d1"]
+        self.assertEqual(picture.curves[0].points, [(0.5, 1, 0, 1, 0, 2, 3), (1.5, 3, 1, 2, 2, 4, 512)])
+        os.unlink(self.path("heatmap.d1.txt"))
+        self.assertIn("plot: heatmap.d1 is missing: there is no heatmap.d1.txt", self.draw())
+
+    def test_ages_are_bands_on_top_of_each_other(self):
+        self.fill()
+        picture = self.pictures()["ages.d1"]
+        self.assertEqual([one.points[0] for one in picture.curves], [(1, 0, 1), (1, 1, 1.5), (1, 1.5, 2), *[(1, 2, 2)] * 3])
+        self.assertEqual(picture.curves[2].label, "2 to 3 rounds ago")
+
     def test_what_is_missing_is_said_and_an_old_picture_of_it_goes(self):
         self.fill()
         for name in ("misses.svg", "memory.d7.svg"):
-            with open(self.path(name), "w", encoding="utf-8") as file:
-                file.write("old")
+            self.write(name, "old")
         self.assertIn("plot: misses is missing: there is no trace.txt", self.draw())
         self.assertFalse(os.path.exists(self.path("misses.svg")))
         self.assertFalse(os.path.exists(self.path("memory.d7.svg")))

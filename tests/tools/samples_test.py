@@ -45,7 +45,9 @@ class SamplesTest(unittest.TestCase):
         self.assertEqual(samples.read_heatmap(self.path("heatmap.d2.txt"))[2], (1.5, 4, 512))
 
     def test_a_trace_has_a_page_a_line_and_says_what_is_left_out(self):
-        self.assertEqual(self.read("trace.d1.txt"), "# used by 1.500 s: 4\n4\n7\n8\n9\n# used by 1.750 s: 2, and 9 that are left out\n4\n5\n")
+        self.assertEqual(self.read("trace.d1.txt"), "# by 1.500 s: 4 pages, 0 left out\n4\n7\n8\n9\n"
+                                                    "# by 1.750 s: 2 pages, 9 left out\n4\n5\n")
+        self.assertEqual(samples.read_left_out(self.path("trace.d1.txt")), 9)
 
     def test_replay_takes_a_trace_as_it_is(self):
         out = self.path("replay.json")

@@ -2,10 +2,13 @@
 
     memory.dN   where guest N's pages are, over time, and the working set that its workloads really have
     rates.dN    pages taken from it and brought back, a second
+    ages.dN     its pages by how many rounds ago they were used last; a round is from one sample to the next
+    heatmap.dN  where in its memory it used pages, round by round (lamina,heatmap)
     latency.dN  faults by how long they took, a line for each place where their pages were
     stores      pages in stores
     pool        what compressed pages use
-    misses      trace.txt's misses under the optimum, LRU and Lamina's policies, by size of memory
+    misses      trace.txt's misses under the optimum, LRU and Lamina's policies, by size of memory; without that file
+                misses.dN, of the run's own traces (lamina,trace)
 
 What is drawn is SERIES: a new store, counter or estimate is a row. A picture whose data is not there is
 said to be missing; it is never drawn empty.
@@ -13,11 +16,12 @@ said to be missing; it is never drawn empty.
 import glob
 import json
 import os
+import re
 import subprocess
 from collections import namedtuple
 
 from common import BUILD, Failure, need_file, relative
-from samples import PAGES_PER_MIB, SECOND_NS, read_stats
+from samples import PAGES_PER_MIB, SECOND_NS, read_heatmap, read_left_out, read_stats
 
 # `key`: in a guest's part of a sample, or in "store". `plots`: the pictures that it is in; "stack" and "line" are both
 # memory.dN. Pages unless it is of "rates" or "pool". `optional`: samples without it are drawn without it.
@@ -37,18 +41,25 @@ SERIES = (
     Series("compr_data_size", "compressed pages in them", "#4477aa", ("pool",)),
     Series("mem_limit", "the most that it may be", "#bbbbbb", ("pool",)),
 )
+OWN_TRACE = re.compile(r"trace\.d\d+\.txt")
 WORKING_SETS = ("#000000", "#777777", "#aa7744", "#447777")  # the truth, a colour for each workload
 COLOURS = ("#000000", "#bbbbbb", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 # What replay has beside the optimum, LRU and Lamina's own.
 OTHERS_POLICIES = ("arc", "s3fifo", "sieve")
 SHARES = range(5, 101, 5)  # percent of a trace's pages
+# Rounds ago, first and last: a band each of "ages".
+AGE_BANDS = ((0, 0, "#aa3377"), (1, 1, "#ee6677"), (2, 3, "#ccbb44"), (4, 7, "#228833"), (8, 15, "#66ccee"), (16, 31, "#4477aa"))
 
-# `points`: (x, y), or (x, low, high) of an area. `style`: gnuplot's.
+# `points`: (x, y); (x, low, high) of an area; (x, y, left, right, low, high, value) of a box in the palette's colour for the value.
+# `style`: gnuplot's.
 Curve = namedtuple("Curve", "label colour style points")
-# `missing`: why there is nothing to draw; `remarks`: what is not in it; `yrange`: gnuplot's lines for other than 0 to the most.
-Picture = namedtuple("Picture", "name title xlabel ylabel curves missing remarks yrange", defaults=((), None, (), ("set yrange [0:*]",)))
+# `missing`: why there is nothing to draw; `remarks`: what is not in it; `setup`: gnuplot's lines about axes.
+Picture = namedtuple("Picture", "name title xlabel ylabel curves missing remarks setup", defaults=((), None, (), ("set yrange [0:*]",)))
 # A decade a step, so that what is rare is seen, too.
 DECADES = ("set logscale y", "set yrange [0.8:*]")
+# The more pages, the darker.
+HEAT = ("set yrange [0:*]", "set cbrange [0:*]", "set palette defined (0 '#ffeda0', 1 '#feb24c', 2 '#f03b20', 3 '#4a0010')",
+        "set cblabel 'pages'", "unset key")
 
 
 def absent(name, why):
@@ -125,6 +136,25 @@ def memory_picture(samples, index, guest, workload):
                    remarks=[remark] if remark else [])
 
 
+def band_label(first, last):
+    if last == 0:
+        return "in the last round"
+    return "in the one before" if last == 1 else f"{first} to {last} rounds ago"
+
+
+def ages_picture(samples, index, guest):
+    name, live = f"ages.{guest}", lives(samples, index)
+    why = keys_missing((Series("age_pages", "", "", ()),), samples[0]["guests"][index])
+    if why or not live:
+        return absent(name, why or "the guest has no page in any sample")
+    curves, low = [], [0] * len(live)
+    for first, last, colour in AGE_BANDS:
+        high = [below + sum(part["age_pages"][first:last + 1]) / PAGES_PER_MIB for below, (_, part) in zip(low, live)]
+        curves.append(Curve(band_label(first, last), colour, "filledcurves", [(at, *ends) for (at, _), *ends in zip(live, low, high)]))
+        low = high
+    return Picture(name, f"{guest} {live[0][1]['name']}: its pages by when they were used last", "seconds", "MiB", curves)
+
+
 def rates_picture(samples, index, guest):
     name, live = f"rates.{guest}", lives(samples, index)
     series = series_of("rates")
@@ -138,6 +168,30 @@ def rates_picture(samples, index, guest):
                    "pages a second", curves)
 
 
+def boxes(rows):
+    """One for each part of memory that was used: as wide as the time since the line before of the same part."""
+    parts = sorted({mib for _, mib, _ in rows})
+    height = parts[1] - parts[0] if len(parts) > 1 else 1
+    before = {}
+    for at, mib, pages in rows:
+        left = before.get(mib, 0)
+        before[mib] = at
+        if pages:
+            yield (at + left) / 2, mib + height / 2, left, at, mib, mib + height, pages
+
+
+def heatmap_picture(folder, guest):
+    name = f"heatmap.{guest}"
+    path = os.path.join(folder, name + ".txt")
+    if not os.path.exists(path):
+        return absent(name, f"there is no {name}.txt (lamina,heatmap in /chosen asks for it)")
+    points = list(boxes(read_heatmap(path)))
+    if not points:
+        return absent(name, "no page was used in any round")
+    return Picture(name, f"{guest}: where it used pages, and how many in a round", "seconds", "MiB of its memory",
+                   [Curve("pages", "", "boxxyerror", points)], setup=HEAT)
+
+
 def latency_picture(samples, index, guest):
     """Of all faults so far. A bin without any has no place on an axis by decades."""
     name, part = f"latency.{guest}", samples[-1]["guests"][index]
@@ -148,7 +202,7 @@ def latency_picture(samples, index, guest):
     curves = [Curve(source, COLOURS[number % len(COLOURS)], "linespoints", [(n, count) for n, count in enumerate(bins) if count])
               for number, (source, bins) in enumerate(sources)]
     return Picture(name, f"{guest} {part['name']}: how long faults took, by where the page was", "log2 of ticks of the system counter",
-                   "faults", curves, yrange=DECADES)
+                   "faults", curves, setup=DECADES)
 
 
 # ---- The machine -----------------------------------------------------------------------------------
@@ -178,9 +232,9 @@ def pool_picture(samples):
 # ---- A trace ---------------------------------------------------------------------------------------
 
 
-def replay(trace, folder, *arguments):
-    out = os.path.join(folder, "misses.json")
-    done = subprocess.run([need_file(os.path.join(BUILD, "host", "replay"), "replay"), *arguments, "--json", out, trace],
+def replay(folder, trace, out, *arguments):
+    command = [need_file(os.path.join(BUILD, "host", "replay"), "replay"), *arguments, "--json", out, os.path.join(folder, trace)]
+    done = subprocess.run(command,
                           capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(done.stderr.strip() or f"replay failed: status {done.returncode}")
@@ -188,27 +242,43 @@ def replay(trace, folder, *arguments):
         return json.load(file)
 
 
-def replay_shares(trace, folder):
-    """One row a size. The first run is asked how many pages there are; misses.json has all rows at the end."""
-    pages = replay(trace, folder)[0]["pages"]
+def replay_shares(folder, trace, picture):
+    """One row a size. The first run is asked how many pages there are; PICTURE.json has all rows at the end."""
+    out = os.path.join(folder, picture + ".json")
+    pages = replay(folder, trace, out)[0]["pages"]
     sizes = sorted({max(1, pages * share // 100) for share in SHARES})
-    rows = [replay(trace, folder, "--size", str(size))[0] for size in sizes]
-    with open(os.path.join(folder, "misses.json"), "w", encoding="utf-8") as file:
+    rows = [replay(folder, trace, out, "--size", str(size))[0] for size in sizes]
+    with open(out, "w", encoding="utf-8") as file:
         file.write(json.dumps(rows, indent=2) + "\n")
     return rows
 
 
-def misses_picture(folder):
-    trace = os.path.join(folder, "trace.txt")
-    if not os.path.exists(trace):
-        return absent("misses", "there is no trace.txt, one page number a line in the order of access")
-    rows = replay_shares(trace, folder)
+def traces(folder):
+    """(picture, trace): the one that was put there, or else the run's own."""
+    if os.path.exists(os.path.join(folder, "trace.txt")):
+        return [("misses", "trace.txt")]
+    return [(name.replace("trace", "misses", 1)[:-len(".txt")], name) for name in sorted(os.listdir(folder)) if OWN_TRACE.fullmatch(name)]
+
+
+def misses_pictures(folder):
+    found = traces(folder)
+    if not found:
+        yield absent("misses", "there is no trace.txt, one page number a line in the order of access, and none of the run's "
+                               "(lamina,trace in /chosen asks for it)")
+    for name, trace in found:
+        yield misses_picture(folder, name, trace)
+
+
+def misses_picture(folder, picture, trace):
+    rows = replay_shares(folder, trace, picture)
     names = [name for name in rows[0]["misses"] if name not in OTHERS_POLICIES]
     curves = [Curve(name, COLOURS[number % len(COLOURS)], "linespoints",
                     [(row["size"] / PAGES_PER_MIB, row["misses"][name] / row["accesses"]) for row in rows])
               for number, name in enumerate(names)]
-    title = f"trace.txt, {rows[0]['accesses']} accesses of {rows[0]['pages']} pages"
-    return Picture("misses", title, "memory, MiB", "misses an access", curves)
+    title = f"{trace}, {rows[0]['accesses']} accesses of {rows[0]['pages']} pages"
+    left_out = read_left_out(os.path.join(folder, trace))
+    return Picture(picture, title, "memory, MiB", "misses an access", curves,
+                   remarks=[f"{left_out} pages that were used did not fit into {trace}"] if left_out else [])
 
 
 # ---- Drawing ---------------------------------------------------------------------------------------
@@ -227,19 +297,31 @@ def terminal_lines(picture, terminal):
             f"set output {quoted(picture.name + '.svg')}", f"set key outside right top reverse Left {order}", "set grid back"]
 
 
+# By style: the columns that it is drawn from, and how it is painted.
+STYLES = {
+    "filledcurves": ("1:2:3", "fc rgb '{}'"),
+    "linespoints": ("1:2", "lw 2 pt 7 ps 0.4 lc rgb '{}'"),
+    "lines": ("1:2", "lw 1.5 lc rgb '{}'"),
+    "steps": ("1:2", "lw 1.5 lc rgb '{}'"),
+    "boxxyerror": ("1:2:3:4:5:6:7", "fs solid noborder fc palette"),
+}
+# The terminal has no areas: there the upper edge of one is a line, and a box is a point.
+ON_TERMINAL = {"filledcurves": ("lines", "1:3"), "boxxyerror": ("points", "1:2")}
+
+
 def curve_text(number, curve, terminal):
-    """The terminal has no areas: there the upper edge of one is a line."""
-    style, columns = curve.style, "1:2:3" if curve.style == "filledcurves" else "1:2"
-    if terminal and style == "filledcurves":
-        style, columns = "lines", "1:3"
-    paint = "fc" if style == "filledcurves" else "lw 2 pt 7 ps 0.4 lc" if style == "linespoints" else "lw 1.5 lc"
-    return f"$curve{number} using {columns} with {style} {paint} rgb '{curve.colour}' title {quoted(curve.label)}"
+    columns, paint = STYLES[curve.style]
+    style = curve.style
+    if terminal and style in ON_TERMINAL:
+        style, columns = ON_TERMINAL[style]
+        paint = STYLES["lines"][1] if curve.colour else ""
+    return f"$curve{number} using {columns} with {style} {paint.format(curve.colour)} title {quoted(curve.label)}"
 
 
 def script(picture, terminal):
     lines = terminal_lines(picture, terminal)
     lines += [f"set title {quoted(picture.title)}", f"set xlabel {quoted(picture.xlabel)}",
-              f"set ylabel {quoted(picture.ylabel)}", *picture.yrange]
+              f"set ylabel {quoted(picture.ylabel)}", *picture.setup]
     for number, curve in enumerate(picture.curves):
         lines += [f"$curve{number} << end", *(" ".join(f"{value:.6g}" for value in point) for point in curve.points), "end"]
     # What is listed last is drawn on top: a stack goes first.
@@ -299,16 +381,18 @@ def pictures_of(folder):
     samples, workloads = read_stats(folder), read_workloads(folder)
     if not samples:
         why = "there is no sample in stats.jsonl (lamina,stats-ms in /chosen asks for them)"
-        yield from (absent(name, why) for name in ("memory", "rates", "latency", "stores", "pool"))
+        yield from (absent(name, why) for name in ("memory", "ages", "rates", "latency", "stores", "pool"))
     for index, part in enumerate(samples[0]["guests"] if samples else []):
         guest = f"d{part['id']}"
         yield memory_picture(samples, index, guest, workloads.get(guest))
+        yield ages_picture(samples, index, guest)
+        yield heatmap_picture(folder, guest)
         yield rates_picture(samples, index, guest)
         yield latency_picture(samples, index, guest)
     if samples:
         yield stores_picture(samples)
         yield pool_picture(samples)
-    yield misses_picture(folder)
+    yield from misses_pictures(folder)
 
 
 def command(options):
@@ -316,7 +400,7 @@ def command(options):
         raise Failure(f"{relative(options.out)}: no such folder; make exp OUT={relative(options.out)} makes one")
     pictures = list(pictures_of(options.out))
     if not options.terminal:
-        for name in ("memory*", "rates*", "latency*", "stores", "pool", "misses"):
+        for name in ("memory*", "ages*", "heatmap*", "rates*", "latency*", "stores", "pool", "misses*"):
             forget(options.out, name)
     if not draw(options.out, pictures, options.terminal):
         raise Failure(f"{relative(options.out)}: there is nothing to draw")

@@ -7,6 +7,7 @@
 """
 import json
 import os
+import re
 
 PAGES_PER_MIB = 256
 SECOND_NS = 10**9
@@ -28,10 +29,11 @@ def heat_text(heat):
 
 def trace_text(trace):
     """A remark begins with #, which make replay skips."""
-    left_out = f", and {trace['left_out']} that are left out" if trace["left_out"] else ""
     pages = [page for first, count in trace["runs"] for page in range(first, first + count)]
-    return f"# used by {seconds(trace)} s: {len(pages)}{left_out}\n" + "".join(f"{page}\n" for page in pages)
+    return f"# by {seconds(trace)} s: {len(pages)} pages, {trace['left_out']} left out\n" + "".join(f"{page}\n" for page in pages)
 
+
+LEFT_OUT = re.compile(r"^# by .* (\d+) left out$", re.MULTILINE)
 
 # What the console's mark says: the file, a guest's or the machine's, and how a part of it is written.
 KINDS = {
@@ -81,3 +83,9 @@ def read_heatmap(path):
     with open(path, encoding="utf-8") as lines:
         rows = [line.split() for line in lines]
     return [(float(at), float(mib), int(pages)) for at, mib, pages in rows]
+
+
+def read_left_out(path):
+    """How many pages were used and are not in the trace, as its remarks say; 0 where there are none."""
+    with open(path, encoding="utf-8") as file:
+        return sum(int(count) for count in LEFT_OUT.findall(file.read()))
