@@ -30,7 +30,7 @@ class DisksTest(unittest.TestCase):
 
     def test_the_disk_for_pages_is_there_for_the_run(self):
         disks = self.disks('lamina,swap-disk = "64M";')
-        own = os.path.join(self.folder, "a.swap")
+        own = os.path.join(self.folder, f"a.{os.getpid()}.swap")
         self.assertFalse(os.path.exists(own))
         line = " ".join(disks.options())
         self.assertEqual(os.path.getsize(own), 64 << 20)

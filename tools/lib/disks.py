@@ -61,7 +61,8 @@ class Disks:
         if swap_file and not self.own_size:
             raise Failure(f"SWAP_DISK = {swap_file}: the configuration has no {SWAP_WORD} in /chosen")
         if self.own_size:
-            self.own = None if swap_file else os.path.splitext(blob)[0] + ".swap"
+            # Of this process alone: the same configuration may run twice at once.
+            self.own = None if swap_file else f"{os.path.splitext(blob)[0]}.{os.getpid()}.swap"
             self.files[SWAP_DISK] = swap_file or self.own
 
     def add_guests(self, blob, given, folders):
