@@ -148,6 +148,14 @@ class PlotTest(unittest.TestCase):
         os.unlink(self.path("heatmap.d1.txt"))
         self.assertIn("plot: heatmap.d1 is missing: there is no heatmap.d1.txt", self.draw())
 
+    def test_a_heatmap_of_many_rounds_has_the_most_of_some_in_a_column(self):
+        self.fill()
+        self.write("heatmap.d1.txt", "".join(f"{at} 0 {at}\n" for at in range(1, 400)))
+        points = self.pictures()["heatmap.d1"].curves[0].points
+        self.assertEqual([point[2:4] + point[6:] for point in points[:2]], [(0, 3, 3), (3, 6, 6)])
+        self.assertEqual(points[-1][2:4] + points[-1][6:], (396, 399, 399))
+        self.assertEqual(len(points), 133)
+
     def test_ages_are_bands_on_top_of_each_other(self):
         self.fill()
         picture = self.pictures()["ages.d1"]

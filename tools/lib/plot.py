@@ -57,6 +57,7 @@ Curve = namedtuple("Curve", "label colour style points")
 Picture = namedtuple("Picture", "name title xlabel ylabel curves missing remarks setup", defaults=((), None, (), ("set yrange [0:*]",)))
 # A decade a step, so that what is rare is seen, too.
 DECADES = ("set logscale y", "set yrange [0.8:*]")
+COLUMNS_MAX = 160  # of a heatmap
 # The more pages, the darker.
 HEAT = ("set yrange [0:*]", "set cbrange [0:*]", "set palette defined (0 '#ffeda0', 1 '#feb24c', 2 '#f03b20', 3 '#4a0010')",
         "set cblabel 'pages'", "unset key")
@@ -168,16 +169,23 @@ def rates_picture(samples, index, guest):
                    "pages a second", curves)
 
 
+def columns(times):
+    """Of each time, its column's left and right end. A picture has room for so many: then some rounds are one column."""
+    width = -(-len(times) // COLUMNS_MAX)
+    ends = [0, *times[width - 1:-1:width], times[-1]]
+    return {at: (left, right) for left, right in zip(ends, ends[1:]) for at in times if left < at <= right}
+
+
 def boxes(rows):
-    """One for each part of memory that was used: as wide as the time since the line before of the same part."""
+    """One for each part of memory that was used, as wide as its column, with the most pages of a round of it."""
     parts = sorted({mib for _, mib, _ in rows})
     height = parts[1] - parts[0] if len(parts) > 1 else 1
-    before = {}
+    ends, most = columns(sorted({at for at, _, _ in rows})), {}
     for at, mib, pages in rows:
-        left = before.get(mib, 0)
-        before[mib] = at
         if pages:
-            yield (at + left) / 2, mib + height / 2, left, at, mib, mib + height, pages
+            most[mib, ends[at]] = max(pages, most.get((mib, ends[at]), 0))
+    for (mib, (left, right)), pages in most.items():
+        yield (left + right) / 2, mib + height / 2, left, right, mib, mib + height, pages
 
 
 def heatmap_picture(folder, guest):
