@@ -16,9 +16,8 @@ static u64 part_end(const struct config_vm *vm)
 
 static bool collide(const struct config_vm *a, const struct config_vm *b)
 {
-	return config_is_same(a->machine_disk, b->machine_disk) &&
-	       a->disk_start < part_end(b) && b->disk_start < part_end(a) &&
-	       !(a->disk_read_only && b->disk_read_only);
+	return config_is_same(a->machine_disk, b->machine_disk) && a->disk_start < part_end(b) &&
+	       b->disk_start < part_end(a) && !(a->disk_read_only && b->disk_read_only);
 }
 
 static void check_overlap(struct config_reporter *r, const struct config *config,
@@ -43,8 +42,8 @@ static void check_overlap(struct config_reporter *r, const struct config *config
 static void check_name(struct config_reporter *r, struct config_vm *vm)
 {
 	if (config_is_same(vm->machine_disk, CONFIG_SWAP_DISK)) {
-		config_report(r, "lamina,machine-disk", vm->machine_disk, "it is the disk for pages",
-			      "");
+		config_report(r, "lamina,machine-disk", vm->machine_disk,
+			      "it is the disk for pages", "");
 		vm->valid = false;
 	}
 }

@@ -22,7 +22,9 @@ struct Asked {
 		request.piece_count = 1;
 		request.pieces[0] = {page, PAGE_SIZE};
 		request.context = this;
-		request.done = [](struct block_request *r, bool ok) { ((Asked *)r->context)->ok = ok; };
+		request.done = [](struct block_request *r, bool ok) {
+			((Asked *)r->context)->ok = ok;
+		};
 	}
 
 	enum status submit(struct block_slice *slice)
