@@ -1,30 +1,17 @@
 // Sharing with threads as CPUs: guests write and read pages that are alike, while others merge
 // them, take them away, and give some up. Every page has the bytes that its guest wrote last.
-#include <gtest/gtest.h>
+#include "swap_race_machine.h"
 
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <random>
 #include <thread>
 #include <vector>
-
-extern "C" {
-#include "../../arch/arm64/s2_armv8.h"
-#include "../../arch/fake/fake.h"
-#include "../../hyp/config_internal.h"
-#include "hyp/ksm.h"
-#include "hyp/store_pool.h"
-#include "hyp/swap.h"
-#include "hyp/vm_memory_give_up.h"
-#include <arch/s2.h>
-}
 
 namespace
 {
 
 constexpr u32 kGuests = 2, kUsers = 4, kCpus = kUsers + 2;
-constexpr u64 kRam = GIB(1); // where the fake architecture puts it
 constexpr u64 kSize = MIB(2), kPages = kSize / PAGE_SIZE;
 constexpr u64 kSteps = 3000, kStepsMost = 200000;
 constexpr u64 kWords = 8; // of a page, that are used
@@ -36,68 +23,26 @@ struct Kind {
 	u64 guest_memory;
 };
 
-class KsmRace : public ::testing::TestWithParam<Kind>
+class KsmRace : public SwapRaceMachine, public ::testing::TestWithParam<Kind>
 {
       protected:
 	void SetUp() override
 	{
-		char why[128] = "";
-
-		fake_broadcasts = GetParam().broadcasts;
-		fake_cpus(kCpus);
-		fake_tlb_clear();
-		fake_memory(MIB(64));
-		vm_count = 0;
-		config_default_machine(&config);
-		config.guest_memory = GetParam().guest_memory;
-		config.zswap_max = MIB(1);
+		begin(kCpus, GetParam().broadcasts, GetParam().guest_memory, MIB(1));
 		config.ksm = true;
 		for (u32 i = 0; i < kGuests; i++) {
-			add_guest();
+			add_guest(2, kSize, GetParam().small_pages);
 		}
-		ASSERT_EQ(swap_init(&config), OK);
-		ASSERT_EQ(ksm_init(&config), OK);
-		for (u32 i = 0; i < kGuests; i++) {
-			ASSERT_EQ(vm_build(&config.vms[i], why, sizeof(why)), OK) << why;
-			vms[i]->state = VM_RUNNING;
-			s2_destroy(&vms[i]->s2);
-			ASSERT_EQ(s2_init(&vms[i]->s2, GetParam().format, 40, vms[i]->number), OK);
-		}
-	}
-
-	void add_guest()
-	{
-		struct config_vm *guest = &config.vms[config.vm_count++];
-
-		std::snprintf(guest->name, sizeof(guest->name), "guest%u", config.vm_count);
-		guest->valid = true;
-		guest->cpus = 2;
-		guest->memory = kSize;
-		guest->weight = CONFIG_WEIGHT_DEFAULT;
-		guest->small_pages = GetParam().small_pages;
+		build(GetParam().format);
 	}
 
 	void TearDown() override
 	{
-		struct config none = {};
-
 		fake_cpu_become(0);
 		for (u32 i = 0; i < kGuests; i++) {
 			expect_adds_up(vms[i]);
 		}
-		for (u32 i = 0; i < kGuests; i++) {
-			swap_end(vms[i]);
-			s2_destroy(&vms[i]->s2);
-		}
-		EXPECT_EQ(swap_machine_sharing(), 0u);
-		EXPECT_EQ(frame_count(FRAME_SHARED), 0u);
-		EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
-		EXPECT_EQ(swap_machine_charged(), 0u);
-		ksm_fini();
-		store_fini();
-		swap_init(&none);
-		fake_broadcasts = true;
-		vm_count = 0;
+		end();
 	}
 
 	void expect_adds_up(struct vm *vm)
@@ -258,7 +203,6 @@ class KsmRace : public ::testing::TestWithParam<Kind>
 					       << written_again() << " written again";
 	}
 
-	struct config config;
 	bool gives_up = false; // pages may be zero again at any time
 	std::atomic<u32> running{kUsers};
 };

@@ -1,32 +1,22 @@
 // Overcommit with threads as CPUs: some write and read their own words in pages that all of them
 // use, while others take those pages away. No word is lost, and in the end the counts add up.
-#include <gtest/gtest.h>
-
 #include "../unit/test_disk.h"
+#include "swap_race_machine.h"
 
 #include <atomic>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
 #include <vector>
 
 extern "C" {
-#include "../../arch/arm64/s2_armv8.h"
-#include "../../arch/fake/fake.h"
-#include "../../hyp/config_internal.h"
 #include "hyp/store_disk.h"
-#include "hyp/store_pool.h"
-#include "hyp/swap.h"
-#include "hyp/vm_memory_give_up.h"
-#include <arch/s2.h>
 }
 
 namespace
 {
 
 constexpr u32 kUsers = 3, kCpus = kUsers + 1;
-constexpr u64 kRam = GIB(1); // where the fake architecture puts it
 constexpr u64 kSize = MIB(8), kPages = kSize / PAGE_SIZE;
 
 struct Kind {
@@ -35,57 +25,27 @@ struct Kind {
 	bool broadcasts, small_pages, has_disk;
 };
 
-class SwapRace : public ::testing::TestWithParam<Kind>
+class SwapRace : public SwapRaceMachine, public ::testing::TestWithParam<Kind>
 {
       protected:
 	void SetUp() override
 	{
-		char why[128] = "";
-
-		fake_broadcasts = GetParam().broadcasts;
-		fake_cpus(kCpus);
-		fake_tlb_clear();
-		fake_memory(MIB(64));
-		vm_count = 0;
-		config_default_machine(&config);
-		config.guest_memory = MIB(5);
-		config.zswap_max = MIB(2);
-		config.vm_count = 1;
-		std::strcpy(config.vms[0].name, "test");
-		config.vms[0].valid = true;
-		config.vms[0].cpus = kUsers;
-		config.vms[0].memory = kSize;
-		config.vms[0].weight = CONFIG_WEIGHT_DEFAULT;
-		config.vms[0].small_pages = GetParam().small_pages;
+		begin(kCpus, GetParam().broadcasts, MIB(5), MIB(2));
 		if (GetParam().has_disk) {
 			disk = std::make_unique<TestDisk>(2 * kPages);
 			ASSERT_EQ(store_disk_init(&disk->block), OK);
 			config.stores = BIT(STORE_zero) | BIT(STORE_disk);
 		}
-		ASSERT_EQ(swap_init(&config), OK);
-		ASSERT_EQ(vm_build(&config.vms[0], why, sizeof(why)), OK) << why;
+		add_guest(kUsers, kSize, GetParam().small_pages);
+		build(GetParam().format);
 		vm = vms[0];
-		vm->state = VM_RUNNING;
-		s2_destroy(&vm->s2);
-		ASSERT_EQ(s2_init(&vm->s2, GetParam().format, 40, vm->number), OK);
 	}
 
 	void TearDown() override
 	{
-		struct config none = {};
-
-		fake_cpu_become(0);
-		swap_end(vm);
-		s2_destroy(&vm->s2);
-		EXPECT_EQ(frame_count(FRAME_GUEST), 0u);
-		EXPECT_EQ(store_pool_stats.objects, 0u);
-		EXPECT_EQ(swap_machine_charged(), 0u);
-		store_fini();
+		end();
 		EXPECT_EQ(store_disk_stats.disk_used, 0u);
 		store_disk_fini();
-		swap_init(&none);
-		fake_broadcasts = true;
-		vm_count = 0;
 	}
 
 	static gpa_t word_of(u64 page, u32 user)
@@ -157,7 +117,6 @@ class SwapRace : public ::testing::TestWithParam<Kind>
 		}
 	}
 
-	struct config config;
 	struct vm *vm;
 	std::unique_ptr<TestDisk> disk;
 	bool gives_up = false; // words may be zero again at any time
