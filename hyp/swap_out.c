@@ -123,44 +123,56 @@ static u64 known_pages(const struct reclaim *choice)
 	return count;
 }
 
-/*
- * Looks at a bounded number of blocks, and splits a few that were not accessed. If all of them
- * were, and there are few pages that are known one by one, one is split all the same: it may have
- * been accessed for the sake of a few pages.
- */
-static void choose_blocks(struct swap *swap, u64 wanted)
+/* Of a bounded number of blocks a few that were not accessed, split. How many. */
+static u32 split_cold(struct swap *swap, u64 wanted, struct s2_batch *batch, u32 *cold)
 {
 	struct reclaim *blocks = &swap->blocks;
-	u32 cold[BLOCKS_SPLIT], count = 0, block = RECLAIM_NONE;
-	struct s2_batch batch;
-	bool is_known = known_pages(&swap->choice) >= 2 * wanted;
+	u32 count = 0;
 
-	s2_batch_open(&batch, &swap->vm->s2);
 	for (u32 i = 0;
 	     i < BLOCKS_LOOKED && count < BLOCKS_SPLIT && count * SWAP_BLOCK_PAGES < wanted; i++) {
+		u32 block = blocks->policy->candidate(blocks);
 		bool accessed;
 
-		block = blocks->policy->candidate(blocks);
 		if (block == RECLAIM_NONE) {
 			break;
 		}
 		accessed = swap_age_ask(swap, (u64)block * SWAP_BLOCK_PAGES, SWAP_BLOCK_PAGES, 1);
-		if (blocks->policy->judge(blocks, block, accessed) && split(swap, block, &batch)) {
+		if (blocks->policy->judge(blocks, block, accessed) && split(swap, block, batch)) {
 			cold[count++] = block;
 		}
 	}
-	if (count == 0 && !is_known) {
-		block = blocks->policy->candidate(blocks);
-		block = block != RECLAIM_NONE && split(swap, block, &batch) ? block : RECLAIM_NONE;
-	} else {
-		block = RECLAIM_NONE;
+	return count;
+}
+
+/* The next block, whatever it is used for; or RECLAIM_NONE. */
+static u32 split_next(struct swap *swap, struct s2_batch *batch)
+{
+	u32 block = swap->blocks.policy->candidate(&swap->blocks);
+
+	return block != RECLAIM_NONE && split(swap, block, batch) ? block : RECLAIM_NONE;
+}
+
+/*
+ * The pages of a few blocks that were not accessed go. If all were, and few pages are known one by
+ * one, a block is split all the same: it may have been accessed for the sake of a few pages.
+ */
+static void choose_blocks(struct swap *swap, u64 wanted)
+{
+	u32 cold[BLOCKS_SPLIT], count, warm = RECLAIM_NONE;
+	struct s2_batch batch;
+
+	s2_batch_open(&batch, &swap->vm->s2);
+	count = split_cold(swap, wanted, &batch, cold);
+	if (count == 0 && known_pages(&swap->choice) < 2 * wanted) {
+		warm = split_next(swap, &batch);
 	}
 	s2_batch_close(&batch);
 	for (u32 i = 0; i < count; i++) {
 		take_parts(swap, cold[i], true);
 	}
-	if (block != RECLAIM_NONE) {
-		take_parts(swap, block, false);
+	if (warm != RECLAIM_NONE) {
+		take_parts(swap, warm, false);
 	}
 }
 
