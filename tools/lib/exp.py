@@ -185,7 +185,7 @@ def table(summary, workloads):
                f"{swap['pgputback']:>9}")
 
 
-def judge(folder, status, wanted, icount=False):
+def judge(folder, status, wanted, icount=False, are_alike=False):
     """(exit status, lines): the run's, unless something in its folder is not as it must be."""
     path = os.path.join(folder, "summary.json")
     if not os.path.exists(path):
@@ -200,7 +200,7 @@ def judge(folder, status, wanted, icount=False):
         file.write(json.dumps(summary, indent=2) + "\n")
     faults = list(all_faults(samples)) + list(workload_faults(summary["workloads"]))
     lines = [*table(summary, summary["workloads"]), *disk_text(summary), *latency_text(summary, icount), rounds_text(summary),
-             *wss.report(samples, summary), *sharing.report(samples),
+             *wss.report(samples, summary), *sharing.report(samples, are_alike),
              f"samples: {len(samples)}, " + ("all of them add up" if not faults else "see below"), *faults]
     return status or (STATUS_GUEST_CRASHED if faults else STATUS_OK), lines
 
@@ -217,6 +217,13 @@ def guests_of(blob):
 def workloads_wanted(blob):
     counts = {guest: get_property(blob, node, "bootargs").count(WORKLOAD_WORD) for guest, node in guests_of(blob)}
     return {guest: count for guest, count in counts.items() if count}
+
+
+def first_two_are_alike(blob):
+    """The same files, memory and words: what shares pages if anything does."""
+    told = [[get_property(blob, node, word) for word in ("kernel", "ramdisk", "memory", "bootargs")]
+            for _, node in guests_of(blob)[:2]]
+    return len(told) == 2 and told[0] == told[1]
 
 
 def use_store(blob, name):
@@ -256,7 +263,7 @@ def command(options):
     target = prepare(options)
     wanted = workloads_wanted(target.config.blob)
     done = run.execute(options, target)
-    status, lines = judge(options.out, done.status, wanted, options.icount)
+    status, lines = judge(options.out, done.status, wanted, options.icount, first_two_are_alike(target.config.blob))
     with open(os.path.join(options.out, "verdict.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + f"\nstatus {status}\n")
     print("\n".join(lines))

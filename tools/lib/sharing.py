@@ -15,7 +15,8 @@ def added(sample):
     return second / (first + sample["ksm"]["pages_shared"] * PAGE)
 
 
-def report(samples):
+def report(samples, are_alike):
+    """The bound is for guests that are the same; of others it is only said what the second adds."""
     best = max(samples, key=lambda sample: sample["ksm"]["pages_sharing"], default=None)
     if not best or not best["ksm"]["pages_sharing"]:
         return
@@ -24,5 +25,5 @@ def report(samples):
            f"{samples[-1]['ksm']['full_scans']} rounds")
     if len(best["guests"]) > 1:
         part = added(best)
-        yield (f"sharing: the second guest adds {part * 100:.1f} % of the first "
-               f"({'holds' if part <= ADDED_BOUND else 'MISSED'}: {ADDED_BOUND * 100:.0f})")
+        verdict = f" ({'holds' if part <= ADDED_BOUND else 'MISSED'}: {ADDED_BOUND * 100:.0f})" if are_alike else ""
+        yield f"sharing: the second guest adds {part * 100:.1f} % of the first{verdict}"
