@@ -5,7 +5,9 @@ import os
 import tempfile
 import unittest
 
+import config
 import exp
+from common import Failure
 
 GUEST = {"id": 1, "name": "a", "pages_total": 100, "pages_untouched": 40, "pages_resident": 28, "ksm_merging_pages": 2, "pages_zero": 10,
          "pages_same": 5, "pages_zswap": 9, "pages_disk": 6, "swpout_zero": 12, "swpin_zero": 1, "swpout_same": 7, "swpin_same": 2,
@@ -57,6 +59,34 @@ class SampleTest(unittest.TestCase):
 
     def test_no_sample_is_a_fault(self):
         self.assertIn("nothing was checked", list(exp.all_faults([]))[0])
+
+
+class StoreTest(unittest.TestCase):
+    """What STORE= makes of a configuration."""
+
+    def chosen(self, words, store, name):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "a.dts")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('/dts-v1/; / { chosen { %s g { bootargs = "lamina.wsgen=zipf"; }; }; };' % words)
+            blob = config.compile_tree(path, os.path.join(folder, "a.dtb"))
+            exp.use_store(blob, store)
+            return config.get_property(blob, "/chosen", name)
+
+    def test_the_pool_alone_has_what_others_would(self):
+        memory = 'lamina,guest-memory = "130M";'
+        self.assertEqual(self.chosen(memory, "zswap", "lamina,zswap-max"), "96M")
+        self.assertEqual(self.chosen(memory + 'lamina,zswap-max = "8M";', "zswap", "lamina,zswap-max"), "8M")
+        self.assertEqual(self.chosen(memory, "zero", "lamina,zswap-max"), "")
+        self.assertEqual(self.chosen(memory, "disk", "lamina,stores"), "disk")
+
+    def test_without_a_memory_to_take_a_part_of_it_is_refused(self):
+        with self.assertRaisesRegex(Failure, "STORE = zswap: /chosen needs lamina,guest-memory"):
+            self.chosen("", "zswap", "lamina,zswap-max")
+
+    def test_an_unknown_store_is_refused(self):
+        with self.assertRaisesRegex(Failure, "STORE = tape: must be one of zero, same, zswap, disk"):
+            self.chosen("", "tape", "lamina,stores")
 
 
 class VerdictTest(unittest.TestCase):

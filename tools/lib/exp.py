@@ -12,7 +12,7 @@ import machine
 import run
 import sharing
 import wss
-from common import STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure
+from common import MIB, STATUS_FAILED, STATUS_GUEST_CRASHED, STATUS_OK, Failure, parse_memory
 from config import Config, get_lines, get_property, put_property, put_strings
 from samples import read_stats
 
@@ -226,11 +226,23 @@ def first_two_are_alike(blob):
     return len(told) == 2 and told[0] == told[1]
 
 
+def pool_alone(blob):
+    """What others would have is the pool's, too: half of the memory, as it has without a word, may be too little."""
+    text = get_property(blob, "/chosen", "lamina,guest-memory")
+    try:
+        memory = parse_memory(text, "lamina,guest-memory")
+    except Failure as failure:
+        raise Failure(f"STORE = zswap: /chosen needs lamina,guest-memory as text, like \"128M\", or lamina,zswap-max: {failure}") from failure
+    return f"{memory * 3 // 4 // (2 * MIB) * 2}M"
+
+
 def use_store(blob, name):
     """That store alone, and pages that it takes: so many others fit nowhere."""
     if name not in STORES:
         raise Failure(f"STORE = {name}: must be one of {', '.join(STORES)}")
     put_strings(blob, "/chosen", "lamina,stores", [name])
+    if name == "zswap" and not get_property(blob, "/chosen", "lamina,zswap-max"):
+        put_property(blob, "/chosen", "lamina,zswap-max", pool_alone(blob))
     for _, node in guests_of(blob):
         words = get_property(blob, node, "bootargs").split(" ")
         words = [f"{word},content={STORES[name]}" if word.startswith(WORKLOAD_WORD) else word for word in words]
@@ -239,12 +251,12 @@ def use_store(blob, name):
 
 def edit(configuration, options):
     """What was asked for on the command line. If that makes no sense, Lamina would go on with a default."""
-    if options.store:
-        use_store(configuration.blob, options.store)
     if options.policy:
         put_property(configuration.blob, "/chosen", "lamina,reclaim", options.policy)
     if options.guest_memory:
         put_property(configuration.blob, "/chosen", "lamina,guest-memory", options.guest_memory)
+    if options.store:
+        use_store(configuration.blob, options.store)
     if options.store or options.policy or options.guest_memory:
         done = configuration.checker()
         if done.returncode != 0:
